@@ -1,0 +1,1 @@
+"""A Kubernetes control plane the hard way: certificates, units, push, proof."""

@@ -1,0 +1,5 @@
+"""What the operator wrote: inventory.yaml as frozen values."""
+
+from hardway.inventory.values import Binaries, Endpoint, Host, Inventory, Networks, Role, Ssh, Versions
+
+__all__ = ["Binaries", "Endpoint", "Host", "Inventory", "Networks", "Role", "Ssh", "Versions"]

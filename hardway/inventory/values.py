@@ -1,0 +1,94 @@
+"""The values of an inventory. Parsing is in `document`, the rules that span several fields in `rules`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Literal
+
+Role = Literal["controller", "worker", "loadbalancer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ssh:
+    """How a host is reached. There is no setting that skips the check of its key."""
+
+    user: str = "root"
+    port: int = 22
+    key: Path | None = None
+    via: str | None = None  # a jump host, as `ssh -J` takes it
+    sudo: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    name: str
+    address: IPv4Address
+    roles: frozenset[Role]
+    ssh: Ssh = field(default_factory=Ssh)
+    sans: tuple[str, ...] = ()  # extra names in its serving certificates
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    service_cidr: IPv4Network
+    pod_cidr: IPv4Network
+    host_cidr: IPv4Network | None = None  # the network of the hosts themselves; the lab makes it
+    domain: str = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where clients reach the API."""
+
+    loadbalancer: Literal["haproxy", "external", "none"]
+    address: IPv4Address
+    port: int = 6443
+    name: str | None = None  # a DNS name, if there is one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    kubernetes: str = "1.37.2"
+    etcd: str = "3.7.3"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binaries:
+    """Where the upstream programs come from."""
+
+    source: Literal["auto", "download", "build"] = "auto"
+    mirror: str | None = None  # a base URL that serves the projects' own layouts
+    pins: Literal["first-use", "required"] = "first-use"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """One cluster, as its operator wants it."""
+
+    cluster: str
+    hosts: tuple[Host, ...]
+    networks: Networks
+    endpoint: Endpoint
+    versions: Versions = field(default_factory=Versions)
+    flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # component -> flag -> value
+    lab: Literal["nspawn"] | None = None
+    binaries: Binaries = field(default_factory=Binaries)
+    keys: Literal["ec", "rsa"] = "ec"
+    csr_signer: Literal["controller-manager", "none"] = "controller-manager"
+
+    def on(self, role: Role) -> tuple[Host, ...]:
+        """The hosts of a role, in the order of the file."""
+        return tuple(host for host in self.hosts if role in host.roles)
+
+    @property
+    def service_address(self) -> IPv4Address:
+        """The address of the Service `kubernetes`: the first of its network."""
+        return self.networks.service_cidr.network_address + 1
+
+    @property
+    def server(self) -> str:
+        """The URL at which clients reach the API."""
+        return f"https://{self.endpoint.name or self.endpoint.address}:{self.endpoint.port}"

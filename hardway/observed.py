@@ -1,0 +1,56 @@
+"""What is: the facts of one host, and what of ours it carries, from one reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a host can do and how it stands. Found out, never configured."""
+
+    arch: Literal["amd64", "arm64"]
+    cgroup: Literal[1, 2]
+    systemd: int  # its version
+    boot_id: str
+    clock: float  # seconds since the epoch, by the host's own clock, when it was asked
+    disk_free: int  # bytes under /var/lib
+    memory: int  # bytes in all
+    programs: frozenset[str] = frozenset()  # which of the OS programs that components need are there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnDisk:
+    """One file as it is on a host."""
+
+    sha256: str
+    mode: int
+    owner: str  # user:group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitState:
+    """One systemd unit as it is on a host."""
+
+    active: str  # ActiveState: active, activating, failed, inactive
+    sub: str
+    enabled: bool
+    invocation: str  # InvocationID: another one after each start
+    restarts: int  # NRestarts: systemd's own, of this unit since it was last started by somebody
+    since: str = ""  # ActiveEnterTimestamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One host's reply."""
+
+    facts: Facts
+    files: Mapping[PurePosixPath, OnDisk] = field(default_factory=dict)  # those asked for that are there
+    units: Mapping[str, UnitState] = field(default_factory=dict)
+    managed: frozenset[PurePosixPath] = frozenset()  # every file that we put there and did not take away
+    stored: frozenset[str] = frozenset()  # digests in the content store
+    owed: frozenset[str] = frozenset()  # units whose restart was promised and not yet proved
+    died: bool = False  # a push died after its commit: the next apply finishes it
