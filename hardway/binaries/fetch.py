@@ -1,0 +1,222 @@
+"""Brings upstream programs into the local cache: from there, from a release site, or by a Go build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardway.binaries import digests, upstream
+from hardway.binaries.build import build
+from hardway.binaries.cache import Entry, Shelf
+from hardway.binaries.download import Site, Unreachable, extract
+from hardway.binaries.source import Source
+from hardway.binaries.upstream import UPSTREAM, Project
+from hardway.errors import Mistake
+from hardway.inventory import Inventory
+
+CACHE = Path("~/.cache/hardway").expanduser()
+CACHED = "local cache"
+RELEASE = "release"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary:
+    """One upstream program on this machine."""
+
+    name: str
+    version: str
+    arch: str
+    sha256: str
+    size: int
+    path: Path
+    source: str  # where this call got it: the local cache, a URL, a Go build
+    origin: str  # where its bytes first came from
+
+
+def fetch(  # noqa: PLR0913 - the world is an argument
+    programs: Collection[str],
+    arch: str,
+    inventory: Inventory,
+    cache: Path,
+    tell: Callable[[str], None],
+    *,
+    pins: Path | None = None,
+    site: Site | None = None,
+    folder: Path = UPSTREAM,
+) -> dict[str, Binary]:
+    """Bring programs of the inventory's versions into the cache; some milliseconds if they are there.
+
+    `pins` is the file that remembers a cluster's first use, `tell` takes lines of progress.
+    """
+    site = site or Site(mirror=inventory.binaries.mirror)
+    try:
+        return {
+            program: binary
+            for project, names in upstream.by_project(programs)
+            for program, binary in _Wanted(
+                project=project,
+                version=project.version(inventory),
+                arch=arch,
+                inventory=inventory,
+                cache=cache,
+                tell=tell,
+                committed=digests.Committed(folder / project.name),
+                pins=digests.Pins(pins),
+                site=site,
+                folder=folder,
+            )
+            .bring(names)
+            .items()
+        }
+    except OSError as error:
+        raise Mistake.at(str(error.filename or cache), error.strerror or str(error), "mend it and run the same again") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Programs of one project, version and architecture, and where they may come from."""
+
+    project: Project
+    version: str
+    arch: str
+    inventory: Inventory
+    cache: Path
+    tell: Callable[[str], None]
+    committed: digests.Committed
+    pins: digests.Pins
+    site: Site
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        return f"{self.project.name} {self.version}"
+
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(self.cache / self.project.name / self.version / self.arch)
+
+    @property
+    def sources(self) -> Source:
+        return Source.of(self.project, self.version, self.folder, self.cache)
+
+    def bring(self, names: Collection[str]) -> dict[str, Binary]:
+        found = self._cached(names, self.shelf.find)
+        if len(found) == len(names):
+            return found
+        with self.shelf.locked(self.tell) as scratch:
+            # Another run may have brought them while this one waited.
+            found |= self._cached([name for name in names if name not in found], self.shelf.verify)
+            missing = [name for name in names if name not in found]
+            if missing and self.inventory.binaries.source != "build":
+                found |= self._downloaded(missing, scratch)
+                missing = [name for name in names if name not in found]
+            if missing:
+                found |= self._built(missing, scratch)
+        return {name: found[name] for name in names}
+
+    def _cached(self, names: Collection[str], find: Callable[[str, str], Entry | None]) -> dict[str, Binary]:
+        source = self.inventory.binaries.source
+        found = {}
+        for name in names:
+            if source != "build" and (entry := find(RELEASE, name)) and self._is_trusted(name, entry):
+                found[name] = self._binary(name, RELEASE, entry, CACHED)
+            elif source != "download" and (entry := find(self.sources.key, name)):
+                found[name] = self._binary(name, self.sources.key, entry, CACHED)
+        return found
+
+    def _is_trusted(self, name: str, entry: Entry) -> bool:
+        """Whether a cached download is still what a digest says; one that another cluster brought is pinned for this one too."""
+        file = self.project.release_file(name, self.version, self.arch)
+        known = digests.known(file, self.committed, self.pins)
+        if known is None:
+            self._first_use(file, str(entry.release_sha256))
+            return True
+        if known.sha256 == entry.release_sha256:
+            return True
+        self.tell(f"{name} {self.version}: the cached one is not the {known.by} one in {known.where}; not used")
+        return False
+
+    def _first_use(self, file: str, sha256: str) -> None:
+        if self.inventory.binaries.pins == "required":
+            raise Mistake.at(
+                file,
+                f"no digest is committed or pinned, and the inventory says binaries.pins: {self.inventory.binaries.pins}",
+                "run ./inv binaries --lock, look at what changes in upstream/ and commit it; or set binaries.source: build",
+            )
+        if self.pins.path is not None:
+            self.tell(f"{file}: first use, not pinned; SHA-256 {sha256} is remembered in {self.pins.path}")
+            self.pins.remember(file, sha256)
+        else:
+            self.tell(f"{file}: first use, not pinned")
+
+    def _downloaded(self, names: Collection[str], scratch: Path) -> dict[str, Binary]:
+        """What a release site gives; nothing if it cannot be reached and a build may do."""
+        files: dict[str, list[str]] = {}
+        for name in names:
+            files.setdefault(self.project.release_file(name, self.version, self.arch), []).append(name)
+        found: dict[str, Binary] = {}
+        try:
+            for file, inside in files.items():
+                found |= self._release(file, inside, scratch)
+        except Unreachable as error:
+            if self.inventory.binaries.source == "download":
+                raise Mistake.at(str(error), "cannot be reached", "set binaries.mirror, or binaries.source: build") from error
+            self.tell(f"{self.label}: no release site can be reached ({error}); building from Go modules instead")
+        return found
+
+    def _release(self, file: str, names: Collection[str], scratch: Path) -> dict[str, Binary]:
+        known = digests.known(file, self.committed, self.pins)
+        if known is None and self.inventory.binaries.pins == "required":
+            self._first_use(file, "")
+        sha256 = known.sha256 if known else published(self.project, self.site, file, self.version, self.arch)
+        url = self.site.url(file)
+        self.tell(f"{self.label}: downloading {url}")
+        whole = self.site.download(file, sha256, self.shelf.partial, self.tell)
+        try:
+            made = dict.fromkeys(names, whole)
+            if (member := self.project.release.member) is not None:
+                # All of the archive's programs: the next one asked for is there already.
+                members = {name: member.format(program=name, version=self.version, arch=self.arch) for name in self.project.programs}
+                made = extract(whole, members, scratch, where=url)
+            if known is None:
+                self._first_use(file, sha256)
+            entries = {name: self.shelf.put(RELEASE, name, path, origin=url, release_sha256=sha256) for name, path in made.items()}
+        finally:
+            whole.unlink(missing_ok=True)
+        return {name: self._binary(name, RELEASE, entries[name], url) for name in names}
+
+    def _built(self, names: Collection[str], scratch: Path) -> dict[str, Binary]:
+        sources = self.sources
+        if self.inventory.binaries.pins == "required" and not sources.committed:
+            raise Mistake.at(
+                self.label,
+                f"upstream/{self.project.name}/go.sum is of another version, and the inventory says binaries.pins: required",
+                "set the version that upstream/ has, or run ./inv binaries --lock where the release site can be reached",
+            )
+        made, origin = build(sources, list(names), self.arch, scratch, self.tell)
+        entries = {name: self.shelf.put(sources.key, name, path, origin=origin) for name, path in made.items()}
+        return {name: self._binary(name, sources.key, entry, origin) for name, entry in entries.items()}
+
+    def _binary(self, name: str, place: str, entry: Entry, source: str) -> Binary:
+        return Binary(
+            name=name,
+            version=self.version,
+            arch=self.arch,
+            sha256=entry.sha256,
+            size=entry.size,
+            path=self.shelf.place(place, name),
+            source=source,
+            origin=entry.origin,
+        )
+
+
+def published(project: Project, site: Site, file: str, version: str, arch: str) -> str:
+    """The digest that the same site publishes for a release file."""
+    program = file.rpartition("/")[2]
+    sums = project.release.digests.format(version=version, arch=arch, program=program)
+    found = digests.parse(site.text(sums), where=site.url(sums))
+    sha256 = found.get(program) or found.get("")
+    if sha256 is None:
+        raise Mistake.at(site.url(sums), f"has no digest of {program}", "check the version in the inventory, or set binaries.source: build")
+    return sha256
