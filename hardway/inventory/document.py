@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,20 +73,23 @@ class Document:
 
     def where(self, *at: str | int) -> str:
         """File, line and field of a value, as a finding names them; of what contains it where it is missing."""
-        line = next(self.lines[at[:end]] for end in range(len(at), -1, -1) if at[:end] in self.lines)
-        return f"{self.name}:{line} {_dotted(at)}".rstrip()
+        return f"{self.name}:{self.line(*at)} {_dotted(at)}".rstrip()
+
+    def line(self, *at: str | int) -> int:
+        return next(self.lines[at[:end]] for end in range(len(at), -1, -1) if at[:end] in self.lines)
 
     def into(self, shape: type[T], *at: str | int) -> T:
         """What is at that place, as a value of the given shape."""
         data = self.data
         for step in at:
             data = data[step]
-        adapter = TypeAdapter(shape)
+        adapter = _adapter(shape)  # type: ignore[arg-type] # a type is hashable, whatever mypy holds of type[T]
         try:
             # By way of JSON: there, strict takes text for an address, yet neither "22" nor true for a number.
-            return adapter.validate_json(json.dumps(data), strict=True, extra="forbid")
+            value: T = adapter.validate_json(json.dumps(data), strict=True, extra="forbid")
         except ValidationError as e:
             raise Mistake(*self._findings(e.errors(), data, at, adapter.json_schema())) from None
+        return value
 
     def _findings(self, errors: list[ErrorDetails], data: Any, start: At, schema: Any) -> Iterator[Finding]:
         told: dict[At, list[tuple[str, str]]] = {}
@@ -94,10 +98,15 @@ class Document:
             known = [key for one in _schemas(schema, at[:-1]) for key in _keys(one)]
             formats = {one["format"] for one in _schemas(schema, at) if "format" in one}
             told.setdefault(at, []).append(reword(error, known=known, formats=formats))
-        for at, words in told.items():
+        for at, words in sorted(told.items(), key=lambda item: self.line(*start, *item[0])):
             # Several at one place: each member of a union says why it is not the one.
             what = " or ".join(dict.fromkeys(what for what, _ in words))
             yield Finding(where=self.where(*start, *at), what=what, next_step=words[0][1] if len(words) == 1 else "")
+
+
+@cache
+def _adapter(shape: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
 
 
 class _Tree:

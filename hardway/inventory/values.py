@@ -1,4 +1,4 @@
-"""The values of an inventory. Parsing is in `document`, the rules that span several fields in `rules`."""
+"""The values of an inventory. The file's own shape is in `written`, the rules that span several fields in `rules`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
+
+Port = Annotated[int, Ge(1), Le(65535)]
 Role = Literal["controller", "worker", "loadbalancer"]
 
 
@@ -16,7 +19,7 @@ class Ssh:
     """How a host is reached. There is no setting that skips the check of its key."""
 
     user: str = "root"
-    port: int = 22
+    port: Port = 22
     key: Path | None = None
     via: str | None = None  # a jump host, as `ssh -J` takes it
     sudo: bool = False
@@ -45,7 +48,7 @@ class Endpoint:
 
     loadbalancer: Literal["haproxy", "external", "none"]
     address: IPv4Address
-    port: int = 6443
+    port: Port = 6443
     name: str | None = None  # a DNS name, if there is one
 
 
