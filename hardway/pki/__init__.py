@@ -1,0 +1,1 @@
+"""The PKI: what certs/ declares, what state/ holds, and what follows for each host."""

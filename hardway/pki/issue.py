@@ -1,0 +1,178 @@
+"""Issues what is missing, about to expire, or no longer as declared; never replaces an authority by itself."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from hardway.desired import Secret
+from hardway.errors import Finding, Mistake
+from hardway.inventory import Inventory
+from hardway.pki import kept
+from hardway.pki.credentials import Credentials, EncryptionKey, credentials, placeholders
+from hardway.pki.declared import Authority, Declarations
+from hardway.pki.pair import Pair, UnreadableError, leaf, new_key, private_key, private_pem, root
+from hardway.pki.request import Request, requests
+from hardway.state import State
+
+__all__ = ["Credentials", "EncryptionKey", "Made", "credentials", "ensure", "placeholders", "short_lived"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """One thing that was issued, and why."""
+
+    file: str  # its name in state/
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.file.removeprefix('pki/')}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signer:
+    """The generation that signs, and every certificate found below its authority."""
+
+    pair: Pair
+    leaves: Mapping[str, Pair | UnreadableError]
+
+
+def ensure(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime, within: timedelta = timedelta(days=30)
+) -> tuple[Made, ...]:
+    """Make what has to be made, for all hosts; a second run makes nothing.
+
+    What cannot be repaired by issuing, such as an authority without its key, stops the run before anything is written.
+    """
+    wanted = requests(declarations, inventory)
+    authorities = [authority for authority in declarations.authorities if authority.wanted(inventory)]
+    with state.locked():
+        signers = _signers(authorities, state, now)
+        return (
+            *_keys(declarations, inventory, state, now),  # before the authorities: with one of those there, a lost key is told
+            *_authorities(authorities, signers, inventory, state, now),
+            *_leaves(wanted, signers, state, now, within),
+        )
+
+
+def short_lived(  # noqa: PLR0913, PLR0917 - who signs, who it is for, for how long
+    state: State, authority: str, common_name: str, organization: str | None, minutes: int, now: datetime
+) -> Secret:
+    """A client certificate with its key that is never written: for one errand, such as the first administrator's binding."""
+    found = kept.generations(state, authority)
+    signer = found and found[kept.trust(found, kept.leaves(state, authority).values()).signer]
+    if not signer or signer.key is None:
+        raise Mistake.at(str(state.path(f"pki/{authority}")), "no authority with its key is here", kept.RESTORE)
+    request = Request(
+        authority=authority, certificate="short-lived", common_name=common_name, organization=organization, usages=("client",)
+    )
+    return Secret(leaf(request, signer, now=now, lifetime=timedelta(minutes=minutes)).pem)
+
+
+def _signers(authorities: Iterable[Authority], state: State, now: datetime) -> dict[str, _Signer | None]:
+    """Who signs for each authority; None where there has never been one."""
+    signers: dict[str, _Signer | None] = {}
+    findings: list[Finding] = []
+    for authority in authorities:
+        try:
+            signers[authority.authority] = _signer(authority.authority, state, now)
+        except Mistake as mistake:
+            findings.extend(mistake.findings)
+    if findings:
+        raise Mistake(*findings)
+    return signers
+
+
+def _signer(authority: str, state: State, now: datetime) -> _Signer | None:
+    found = kept.generations(state, authority)
+    leaves = kept.leaves(state, authority)
+    if not found:
+        if leaves:
+            where, what = str(state.path(f"pki/{authority}")), "certificates are here, but not the authority that signed them"
+            raise Mistake.at(where, what, f"restore pki/{authority}/authority-*.pem from a backup of state/")
+        return None
+    generation = kept.trust(found, leaves.values()).signer
+    where = str(state.path(f"pki/{authority}/authority-{generation.name}.pem"))
+    if found[generation].key is None:
+        raise Mistake.at(where, f"authority {authority}: its key is missing", kept.RESTORE)
+    if generation.not_after <= now:
+        what = f"authority {authority} has expired on {generation.not_after:%Y-%m-%d}"
+        raise Mistake.at(
+            where, what, f"move {state.path(f'pki/{authority}')} away to begin with a new one: every host that trusts it has to be pushed"
+        )
+    return _Signer(pair=found[generation], leaves=leaves)
+
+
+def _authorities(
+    authorities: Iterable[Authority], signers: dict[str, _Signer | None], inventory: Inventory, state: State, now: datetime
+) -> Iterator[Made]:
+    for authority in authorities:
+        name = authority.authority
+        if signers[name] is None:
+            generation = kept.next_name((), now)
+            pair = root(f"{authority.common_name}-{generation}", keys=inventory.keys, days=authority.days, now=now)
+            file = f"pki/{name}/authority-{generation}.pem"
+            state.write(file, pair.pem)
+            signers[name] = _Signer(pair=pair, leaves={})
+            yield Made(file=file, why="missing")
+
+
+def _keys(declarations: Declarations, inventory: Inventory, state: State, now: datetime) -> Iterator[Made]:
+    """Keys without certificates. One that was lost is not replaced: what it signed or encrypted would be lost with it."""
+    started = bool(state.glob("pki/*/authority-*.pem"))
+    for name in (*(pair.key_pair for pair in declarations.key_pairs), *(("encryption",) if declarations.encryption else ())):
+        files = kept.keys(state, name)
+        if not files and started:
+            where, what = str(state.path(f"pki/{name}")), "the key is missing, and the cluster's authorities are not"
+            raise Mistake.at(
+                where, what, f"restore pki/{name} from a backup of state/; if no cluster ever ran with it, remove {state.path('pki')}"
+            )
+        for file in files:
+            _check_key(state, name, file)
+        if not files:
+            file = f"pki/{name}/key-{kept.next_name((), now)}" + ("" if name == "encryption" else ".pem")
+            state.write(file, base64.b64encode(secrets.token_bytes(32)) if name == "encryption" else private_pem(new_key(inventory.keys)))
+            yield Made(file=file, why="missing")
+
+
+def _check_key(state: State, name: str, file: str) -> None:
+    try:
+        if name == "encryption":
+            kept.encryption_key(state, file)
+        else:
+            private_key(state.read(file))
+    except UnreadableError as unreadable:
+        raise Mistake.at(str(state.path(file)), str(unreadable), kept.RESTORE) from None
+
+
+def _leaves(
+    wanted: Iterable[Request], signers: Mapping[str, _Signer | None], state: State, now: datetime, within: timedelta
+) -> Iterator[Made]:
+    for request in wanted:
+        signer = signers[request.authority]
+        if signer is None:
+            raise AssertionError(request.authority)  # every authority wanted has been made by now
+        why = _why(request, signer, now, within)
+        if why:
+            state.write(request.file, leaf(request, signer.pair, now=now).pem)
+            yield Made(file=request.file, why=why)
+
+
+def _why(request: Request, signer: _Signer, now: datetime, within: timedelta) -> str | None:
+    """Why a certificate has to be issued; None if it need not be."""
+    found = signer.leaves.get(request.file)
+    if found is None:
+        return "missing"
+    if isinstance(found, UnreadableError):
+        return str(found)
+    if not signer.pair.signed(found):
+        return f"signed by {found.issuer}, not by {signer.pair.common_name}"
+    until = found.certificate.not_valid_after_utc
+    if until - now <= within and until < signer.pair.certificate.not_valid_after_utc:  # else a new one would end no later
+        return "expired" if until <= now else f"expires on {until:%Y-%m-%d}"
+    if found.certificate.not_valid_before_utc > now:
+        return f"not valid before {found.certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+    return found.differs(request)

@@ -1,0 +1,112 @@
+"""What state/ keeps of the PKI, and under which names.
+
+pki/<authority>/authority-<generation>.pem      certificate and key of a CA
+pki/<authority>/<certificate>@<host>.pem        certificate and key of a host; without @<host> the operator's
+pki/<key pair>/key-<generation>.pem             a private key; the newest signs
+pki/encryption/key-<generation>                 32 bytes in base64; the newest writes
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from itertools import count
+from pathlib import PurePosixPath
+from string import ascii_lowercase
+
+from cryptography import x509
+
+from hardway.errors import Mistake
+from hardway.pki.pair import Pair, UnreadableError
+from hardway.pki.trust import Generation, Trust, age
+from hardway.state import State
+
+RESTORE = "restore it from a backup of state/"
+
+
+def generations(state: State, authority: str) -> dict[Generation, Pair]:
+    """Every generation of an authority that is there, whole or without its key."""
+    found = {}
+    for file in state.glob(f"pki/{authority}/authority-*.pem"):
+        where = str(state.path(file))
+        try:
+            pair = Pair.parse(state.read(file))
+            extension = pair.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+        except (UnreadableError, x509.ExtensionNotFound) as error:
+            what = str(error) if isinstance(error, UnreadableError) else "it is no certificate of an authority"
+            raise Mistake.at(where, f"authority {authority}: {what}", RESTORE) from None
+        if not extension.value.ca:
+            raise Mistake.at(where, f"authority {authority}: it is no certificate of an authority", RESTORE)
+        found[generation(authority, PurePosixPath(file).stem.removeprefix("authority-"), pair)] = pair
+    return found
+
+
+def generation(authority: str, name: str, pair: Pair) -> Generation:
+    """What is known of an authority's certificate."""
+    return Generation(
+        authority=authority,
+        name=name,
+        common_name=pair.common_name,
+        ski=pair.ski,
+        not_before=pair.certificate.not_valid_before_utc,
+        not_after=pair.certificate.not_valid_after_utc,
+        certificate=pair.certificate_pem.decode(),
+    )
+
+
+def leaves(state: State, authority: str) -> dict[str, Pair | UnreadableError]:
+    """Every certificate of an authority by its file, or why it cannot be used."""
+    files = state.glob(f"pki/{authority}/*.pem")
+    return {file: pair(state, file) for file in files if not PurePosixPath(file).name.startswith("authority-")}
+
+
+def pair(state: State, file: str) -> Pair | UnreadableError:
+    """A certificate with its key, or why it is not both of them."""
+    try:
+        found = Pair.parse(state.read(file))
+    except UnreadableError as unreadable:
+        return unreadable
+    return found if found.key else UnreadableError("its key is missing")
+
+
+def trust(found: Iterable[Generation], signed: Iterable[Pair | UnreadableError]) -> Trust:
+    """Derive the trust of an authority from what is there."""
+    return Trust.derive(found, filter(None, (authority_key(one) for one in signed if isinstance(one, Pair))))
+
+
+def authority_key(signed: Pair) -> str | None:
+    """The key identifier of whoever signed a certificate."""
+    try:
+        identifier = signed.certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        return None
+    return identifier.hex() if identifier else None
+
+
+def keys(state: State, name: str) -> tuple[str, ...]:
+    """The files of a key pair or of the encryption keys, oldest first."""
+    return tuple(sorted(state.glob(f"pki/{name}/key-*"), key=lambda file: age(PurePosixPath(file).stem.removeprefix("key-"))))
+
+
+def next_name(taken: Iterable[str], now: datetime) -> str:
+    """The name of a new generation: the year, and a letter that was not used yet."""
+    used = frozenset(taken)
+    return next(name for name in (f"{now.year}{letters}" for letters in _letters()) if name not in used)
+
+
+def _letters() -> Iterator[str]:
+    for times in count(1):
+        yield from (letter * times for letter in ascii_lowercase)
+
+
+def encryption_key(state: State, file: str) -> str:
+    """A key of encryption at rest, in base64 as EncryptionConfiguration takes it."""
+    data = state.read(file).strip()
+    try:
+        size = len(base64.b64decode(data, validate=True))
+    except ValueError:
+        size = 0
+    if size != 32:
+        raise UnreadableError("is no key of 32 bytes in base64")
+    return data.decode()

@@ -1,0 +1,40 @@
+"""TLS with keys that are only in memory, and the serial number of what a server shows."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from cryptography import x509
+
+from hardway.desired import Secret
+from hardway.errors import Mistake
+
+
+def client(*, trusted: str, pair: Secret | None = None, check_hostname: bool = True) -> ssl.SSLContext:
+    """A context that trusts a bundle and shows a certificate; the name to expect goes to `wrap_socket(server_hostname=...)`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = check_hostname
+    context.load_verify_locations(cadata=trusted)
+    if pair is not None:
+        show(context, pair)
+    return context
+
+
+def show(context: ssl.SSLContext, pair: Secret) -> None:
+    """Give a context its certificate and key. `ssl` reads them from a path only, so they pass through memory that has one."""
+    descriptor = os.memfd_create("pair", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            file.write(pair.data)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    except ssl.SSLError as error:
+        raise Mistake.at("", f"a certificate and key cannot be used for TLS: {error.reason or 'unreadable'}") from None
+    finally:
+        os.close(descriptor)
+
+
+def serial(der: bytes) -> int:
+    """The serial number of a certificate, as `getpeercert(binary_form=True)` returns it."""
+    return x509.load_der_x509_certificate(der).serial_number

@@ -1,0 +1,101 @@
+"""The directory state/<cluster>/: keys, certificates, kubeconfigs; each file 0600 in directories 0700, replaced whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hardway.errors import Mistake
+
+_LOOSE = 0o077  # any permission of group or other
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One cluster's directory. Names are relative to it, such as `pki/etcd/etcd-peer@controller-1.pem`."""
+
+    root: Path
+
+    def path(self, name: str) -> Path:
+        """Where a name lies."""
+        return self.root / name
+
+    def glob(self, pattern: str) -> tuple[str, ...]:
+        """The names that are there, sorted."""
+        self._refuse_if_loose(self.root)
+        found = (path for path in self.root.glob(pattern) if path.is_file() and not path.name.startswith("."))
+        return tuple(sorted(path.relative_to(self.root).as_posix() for path in found))
+
+    def read(self, name: str) -> bytes:
+        """The content of a file that only its owner can read."""
+        self._refuse_if_loose(self.root)
+        path = self.path(name)
+        self._refuse_if_loose(path)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise Mistake.at(str(path), f"cannot be read: {error.strerror}") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Replace a file; after a crash there is the old one or the new one, whole."""
+        self._refuse_if_loose(self.root)
+        path = self.path(name)
+        try:
+            self._make_directory(path.parent)
+            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # 0600 from its first moment
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+            _sync(path.parent)
+        except OSError as error:
+            raise Mistake.at(str(path), f"cannot be written: {error.strerror}") from error
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep a second process from issuing into the same directory."""
+        self._make_directory(self.root)
+        self._refuse_if_loose(self.root)
+        descriptor = os.open(self.path(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Mistake.at(str(self.root), "another run of this kit is writing here", "wait until it has ended") from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _make_directory(self, directory: Path) -> None:
+        missing = [directory]
+        while not missing[-1].parent.exists():
+            missing.append(missing[-1].parent)
+        for one in reversed(missing):
+            one.mkdir(mode=0o700, exist_ok=True)
+
+    def _refuse_if_loose(self, path: Path) -> None:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            return  # what is not there is told by whoever opens it
+        if mode & _LOOSE:
+            where, what = str(path), f"others than its owner have access (mode {mode & 0o7777:04o})"
+            raise Mistake.at(where, what, f"look who could have read it, then `chmod go= {path}`")
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
