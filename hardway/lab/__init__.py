@@ -1,0 +1,1 @@
+"""Providers of hosts: each ends where SSH answers and known_hosts is written."""

@@ -1,0 +1,67 @@
+#!/bin/sh
+# One lab host. `keep` boots it, and again after a reboot, until it powers off or is killed; `boot` is one boot.
+# Everything that a boot makes (network namespace, veth, mounts) lives in a mount namespace of its own, so the
+# kernel clears it away when the last process ends, however it ends. The settings are in the environment.
+
+keep() {
+    trap '' HUP
+    exec 9>>"$record"
+    flock -n 9 || exit 0 # another keeper was faster
+    stat=$(cat "/proc/$$/stat")
+    # shellcheck disable=SC2086 # the fields of proc(5), from the third on: a name may hold blanks and brackets
+    set -- ${stat##*) }
+    echo "$$ ${20}" >"$record"
+    while :; do
+        ip link del "$device" 2>/dev/null
+        rm -rf "/run/systemd/nspawn/propagate/$device"
+        for cgroup in $cgroups; do
+            # What the last boot left behind; cAdvisor spends seconds on each.
+            find "$cgroup" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null
+        done
+        unshare --mount --propagation private sh "$0" boot 9>&-
+        code=$?
+        [ "$code" -eq 133 ] || exit "$code" # 133 is a reboot, for a --keep-unit container
+        echo "lab: reboot"
+    done
+}
+
+boot() {
+    set -eu
+    for cgroup in $cgroups; do
+        echo $$ >"$cgroup/cgroup.procs"
+    done
+    cd "$dir"
+
+    : >net
+    unshare --net=net true
+    ip link add "$device" type veth peer name eth0 address "$mac" netns ./net
+    ip link set "$device" alias "hardway lab: $name" master "$bridge" up
+    nsenter --net=net ip -batch - <<-end
+		link set lo up
+		link set eth0 up
+		address add $address dev eth0
+		route add default via $gateway
+	end
+
+    # The names are relative: a path may hold a comma or a colon, which mean something to overlayfs.
+    ln -sfn "$image" image
+    if ! mount -t overlay overlay -o lowerdir=image,upperdir=upper,workdir=work root 2>/dev/null; then
+        # The directory itself lies on an overlay, as in a container: a plain copy.
+        if [ ! -e copy ]; then
+            rm -rf copy.part
+            cp -a --reflink=auto "$image" copy.part
+            mv copy.part copy
+        fi
+        mount --bind copy root
+    fi
+    cp -a files/. root/
+    mount --bind containerd root/var/lib/containerd # containerd's own overlays do not stand on an overlay
+
+    # shellcheck disable=SC2086 # a list of options
+    exec env SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 systemd-nspawn --quiet --directory=root --boot --register=no --keep-unit \
+        --machine="$device" --hostname="$name" --network-namespace-path="$dir/net" \
+        --capability=all --system-call-filter='add_key keyctl bpf perf_event_open @keyring' \
+        --resolv-conf=off --timezone=off --link-journal=no $devices
+}
+
+"$1"

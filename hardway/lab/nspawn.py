@@ -1,0 +1,365 @@
+"""Hosts in systemd-nspawn: each boots its own systemd and sshd in its own network namespace, on one bridge.
+
+They are root-equivalent on the machine that runs them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Literal
+
+from hardway.errors import Finding, Mistake
+from hardway.inventory import Host, Inventory
+from hardway.lab import cgroups, image, keys, network
+from hardway.lab.machine import Lab, Machine, Process
+
+Tell = Callable[[str], None]
+PROGRAMS = {  # what must be there, and the package that has it
+    "flock": "util-linux",
+    "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
+    "nsenter": "util-linux",
+    "setsid": "util-linux",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+    "unshare": "util-linux",
+}
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
+KEEPER = Path(__file__).with_name("host.sh")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One host of the lab."""
+
+    name: str
+    address: IPv4Address | None  # None: it is no longer in the inventory
+    state: Literal["down", "booting", "up"]  # up: SSH answers
+    pid: int | None = None  # of its keeper
+
+
+def cache() -> Path:
+    """Where images are kept: outside the repository, shared by all labs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hardway" / "lab"
+
+
+def key(state: Path) -> Path:
+    """The private key that the lab's hosts let in."""
+    return state / "lab" / "id_ed25519"
+
+
+def up(inventory: Inventory, state: Path, tell: Tell, *, owner: int | None = None, within: float = 120) -> None:
+    """Make every host of the inventory answer over SSH; hosts that do so already are left alone."""
+    check(inventory)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(state, tell):
+        root = image.ensure(cache(), tell)
+        lab = _enter(inventory, state, owner)
+        public = keys.ensure(key(state), f"hardway lab {inventory.cluster}")
+        (state / "lab" / "keys").mkdir(mode=0o700, exist_ok=True)
+        host_keys = [(host, keys.ensure(state / "lab" / "keys" / host.name, host.name)) for host in inventory.hosts]
+        keys.write_known(state / "known_hosts", host_keys)
+        for host in inventory.hosts:
+            _start(inventory, lab, host, root, public)
+        for name in sorted(_hosts(lab) - {host.name for host in inventory.hosts}):
+            tell(f"{name}: is no longer in the inventory, and left alone; `lab.down` removes it")
+        _wait(inventory, lab, tell, within)
+
+
+def down(inventory: Inventory | str, state: Path, tell: Tell) -> None:
+    """Remove every trace of a lab from the machine; its SSH keys stay in state/."""
+    cluster = inventory if isinstance(inventory, str) else inventory.cluster
+    _named(cluster)
+    if not (state / "lab").exists() and Machine().lab(cluster) is None:
+        return
+    _privileged()
+    with _alone(state, tell):
+        lab = Machine().lab(cluster)
+        if lab is not None:
+            _same(lab, state)
+            for name in sorted(_hosts(lab)):
+                _stop(lab, name)
+                tell(f"{name}: stopped")
+            cgroups.empty(lab.cgroups)
+            for group in lab.cgroups:
+                cgroups.remove(group)
+            network.remove(network.device(cluster))
+        if (state / "lab" / "hosts").exists():
+            shutil.rmtree(state / "lab" / "hosts")
+        if lab is not None:
+            with Machine().locked():
+                restored = Machine().leave(cluster)
+            if restored:
+                tell(f"lab: put back {', '.join(restored)}")
+
+
+def status(inventory: Inventory, state: Path) -> tuple[Status, ...]:
+    """How each host of the lab stands."""
+    lab = Machine().lab(inventory.cluster)
+    if lab is not None and lab.state != state.resolve():
+        lab = None
+    known = {host.name: host for host in inventory.hosts}
+    names = [*known, *(sorted(_hosts(lab) - known.keys()) if lab else ())]
+    found = []
+    for name in names:
+        process = _keeper(lab, name) if lab else None
+        host = known.get(name)
+        answers = process is not None and host is not None and _banner(host)
+        found.append(
+            Status(
+                name=name,
+                address=host.address if host else None,
+                state="down" if process is None else "up" if answers else "booting",
+                pid=process.pid if process else None,
+            )
+        )
+    return tuple(found)
+
+
+def reap(tell: Tell) -> None:
+    """Take down every lab whose owner, such as a test run, is gone."""
+    for lab in Machine().labs():
+        if lab.owner is not None and not lab.owner.runs:
+            tell(f"lab: {lab.cluster} has lost its owner")
+            down(lab.cluster, lab.state, tell)
+
+
+def check(inventory: Inventory) -> None:
+    """Refuse what cannot become a lab here."""
+    _named(inventory.cluster)
+    _privileged()
+    missing = {program: package for program, package in PROGRAMS.items() if not shutil.which(program)}
+    if missing:
+        packages = " ".join(sorted(set(missing.values())))
+        raise Mistake(
+            *(Finding(where="lab", what=f"{program} is missing", next_step=f"`apt-get install {packages}`") for program in sorted(missing))
+        )
+    cidr = inventory.networks.host_cidr
+    if cidr is None:
+        raise Mistake.at("networks.host_cidr", "the lab needs a network for its hosts", "add one, such as 10.240.0.0/24")
+    gateway = cidr.network_address + 1
+    findings = []
+    for host in inventory.hosts:
+        where = f"hosts.{host.name}"
+        if host.address not in cidr or host.address in {cidr.network_address, cidr.broadcast_address}:
+            findings.append(Finding(where=f"{where}.address", what=f"{host.address} is no address of {cidr}, the lab's network"))
+        if host.address == gateway:
+            findings.append(Finding(where=f"{where}.address", what=f"{gateway} is the lab's own, this machine's", next_step="take another"))
+        if host.ssh.user != "root":
+            findings.append(Finding(where=f"{where}.ssh.user", what="the lab's hosts are reached as root", next_step="leave it out"))
+        if host.ssh.via:
+            findings.append(Finding(where=f"{where}.ssh.via", what="the lab's hosts are reached directly", next_step="leave it out"))
+    if findings:
+        raise Mistake(*findings)
+
+
+def _named(cluster: str) -> None:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", cluster):  # it becomes part of paths
+        raise Mistake.at("cluster", f"{cluster!r} is no DNS label", "use small letters, digits and dashes")
+
+
+def _privileged() -> None:
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    held = int(effective[1], 16) if effective else 0
+    lacking = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+    if os.geteuid() != 0 or lacking:
+        why = f"without {', '.join(lacking)}" if os.geteuid() == 0 else "without root"
+        raise Mistake.at("lab", f"hosts cannot be made {why}", "run it as root on a machine of yours, or take `lab` out of the inventory")
+
+
+@contextmanager
+def _alone(state: Path, tell: Tell) -> Iterator[None]:
+    """One command at a time works on a lab."""
+    (state / "lab").mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(state / "lab", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell("lab: another command is at work here; waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _same(lab: Lab, state: Path) -> None:
+    if lab.state != state.resolve() and lab.state.exists():
+        raise Mistake.at("cluster", f"the lab {lab.cluster} was made from {lab.state}", "take it down from there, or choose another name")
+
+
+def _enter(inventory: Inventory, state: Path, owner: int | None) -> Lab:
+    """Write the lab down, then make its bridge and control groups."""
+    cluster, cidr = inventory.cluster, inventory.networks.host_cidr
+    if cidr is None:
+        raise AssertionError
+    with Machine().locked():
+        lab = Machine().lab(cluster)
+        if lab is not None:
+            _same(lab, state)
+            if lab.network != cidr:
+                raise Mistake.at("networks.host_cidr", f"the lab runs with {lab.network}", "`lab.down` first, then `lab.up`")
+        for other in Machine().labs():
+            if other.cluster != cluster and other.network.overlaps(cidr):
+                what = f"{cidr} overlaps {other.network} of the lab {other.cluster}"
+                raise Mistake.at("networks.host_cidr", what, "choose another network for the lab")
+        network.check(cluster, cidr)
+        groups = lab.cgroups if lab and all(group.parent.exists() for group in lab.cgroups) else cgroups.places(f"hardway-{cluster}")
+        lab = Lab(
+            cluster=cluster,
+            state=state.resolve(),
+            network=cidr,
+            cgroups=groups,
+            owner=Process.of(owner) if owner else lab.owner if lab else None,
+        )
+        Machine().enter(lab)
+        network.bridge(cluster, cidr)
+    for group in lab.cgroups:
+        cgroups.make(group)
+    return lab
+
+
+def _hosts(lab: Lab) -> set[str]:
+    records = Machine().records(lab.cluster)
+    return {file.name for file in records.iterdir() if file.suffix not in {".json", ".part"}} if records.is_dir() else set()
+
+
+def _keeper(lab: Lab, name: str) -> Process | None:
+    return Process.recorded(Machine().records(lab.cluster) / name)
+
+
+def _start(inventory: Inventory, lab: Lab, host: Host, root: Path, public: str) -> None:
+    directory = lab.state / "lab" / "hosts" / host.name
+    device = network.device(lab.cluster, host.name)
+    address = f"{host.address}/{lab.network.prefixlen}"
+    groups = tuple(group / host.name for group in lab.cgroups)
+    if _keeper(lab, host.name):
+        if (directory / "address").read_text() != address:
+            raise Mistake.at(f"hosts.{host.name}.address", "the host runs with another one", "`lab.down` first, then `lab.up`")
+        return
+    cgroups.empty(groups)  # its keeper may have died alone
+    for group in groups:
+        cgroups.remove(group)
+        cgroups.make(group)
+    for name in ("upper", "work", "root", "containerd", "files"):
+        (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
+    (directory / "address").write_text(address)
+    for path, (text, mode) in _files(inventory, host, lab.state, public).items():
+        file = directory / "files" / path
+        file.parent.mkdir(mode=0o700 if file.parent.name == ".ssh" else 0o755, parents=True, exist_ok=True)
+        file.touch(mode=mode)
+        file.write_text(text)
+    (directory / "files" / "root").chmod(0o700)
+    kept = directory / "image"  # a host that was made from one image stays with it
+    devices = " ".join(f"--bind={path}" for path in ("/dev/kmsg", "/dev/fuse") if Path(path).exists())
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "name": host.name,
+        "dir": str(directory),
+        "image": str(kept.readlink() if kept.is_symlink() and kept.exists() else root),
+        "device": device,
+        "mac": network.mac(lab.cluster, host.name),
+        "bridge": network.device(lab.cluster),
+        "address": address,
+        "gateway": str(lab.network.network_address + 1),
+        "cgroups": " ".join(map(str, groups)),
+        "devices": devices,
+        "record": str(Machine().records(lab.cluster) / host.name),
+    }
+    with (directory / "console.log").open("wb") as log:
+        subprocess.run(
+            ["setsid", "--fork", "sh", KEEPER, "keep"],
+            check=True,
+            env=environment,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _files(inventory: Inventory, host: Host, state: Path, public: str) -> dict[str, tuple[str, int]]:
+    """What the provider puts on a host, beside its image: path -> text and mode."""
+    names = [f"{other.address} {other.name}" for other in inventory.hosts]
+    if inventory.endpoint.name:
+        names.append(f"{inventory.endpoint.address} {inventory.endpoint.name}")
+    private = state / "lab" / "keys" / host.name
+    return {
+        "etc/hostname": (f"{host.name}\n", 0o644),
+        "etc/hosts": ("\n".join(["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", *names, ""]), 0o644),
+        "etc/ssh/ssh_host_ed25519_key": (private.read_text(), 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (private.with_name(private.name + ".pub").read_text(), 0o644),
+        "etc/ssh/sshd_config.d/port.conf": (f"Port {host.ssh.port}\n", 0o644),
+        "root/.ssh/authorized_keys": (f"{public}\n", 0o600),
+    }
+
+
+def _stop(lab: Lab, name: str) -> None:
+    """End a host at once: what it had is about to be removed."""
+    keeper = _keeper(lab, name)
+    if keeper:
+        os.kill(keeper.pid, signal.SIGKILL)
+        while keeper.runs:
+            time.sleep(0.01)
+    groups = tuple(group / name for group in lab.cgroups)
+    cgroups.empty(groups)
+    network.remove(network.device(lab.cluster, name))
+    shutil.rmtree(Path("/run/systemd/nspawn/propagate") / network.device(lab.cluster, name), ignore_errors=True)
+    for group in groups:
+        if group.exists():
+            cgroups.remove(group)
+
+
+def _banner(host: Host, timeout: float = 1) -> bool:
+    """Whether an SSH server greets there."""
+    try:
+        with socket.create_connection((str(host.address), host.ssh.port), timeout=timeout) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _wait(inventory: Inventory, lab: Lab, tell: Tell, within: float) -> None:
+    deadline = time.monotonic() + within
+    enough = threading.Event()
+
+    def answers(host: Host) -> Finding | None:
+        log = lab.state / "lab" / "hosts" / host.name / "console.log"
+        while not _banner(host):
+            starting = _keeper(lab, host.name) is not None or time.monotonic() < deadline - within + 5
+            if enough.wait(0.1) or time.monotonic() > deadline or not starting:
+                last = " / ".join(line for line in log.read_text(errors="replace").splitlines()[-3:] if line.strip())
+                what = "does not boot" if not starting else f"SSH does not answer after {within:.0f} s"
+                return Finding(where=host.name, what=f"{what}: {last}", next_step=f"see {log}")
+        tell(f"{host.name}: SSH answers")
+        return None
+
+    with ThreadPoolExecutor(max_workers=len(inventory.hosts)) as pool:
+        try:
+            failed = [finding for finding in pool.map(answers, inventory.hosts) if finding]
+        except KeyboardInterrupt:
+            enough.set()
+            raise
+    if failed:
+        raise Mistake(*failed)
+
+
+def describe(lab: Lab) -> str:
+    """The lab as JSON, for people who look."""
+    return json.dumps(json.loads(lab.dump()), indent=2)
