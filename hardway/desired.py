@@ -5,6 +5,7 @@ Numbers in brackets are the rules in docs/design.md.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 class Pickup(Enum):
     """How a reader notices that a file has changed."""
 
-    RESTART = "restart"  # read once, at start
+    RESTART = "restart"  # read at each start
+    ONCE = "once"  # read at the very first start; a change later means nothing
     RELOAD = "reload"  # read again on `systemctl reload`
     HANDSHAKE = "handshake"  # read at every TLS handshake
     WATCH = "watch"  # the process watches the file: a second or two
@@ -84,7 +86,7 @@ class Program:
 
 
 Content = Text | Secret | Blob
-C = TypeVar("C", Text | Secret | Blob, Template | Program, covariant=True)
+C = TypeVar("C", bound=Text | Secret | Blob | Template | Program, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,24 @@ class Manifest:
         space = f"{metadata['namespace']}/" if "namespace" in metadata else ""
         return f"{self.object['kind'].lower()}/{space}{metadata['name']}"
 
+    @property
+    def path(self) -> str:
+        """Where the API serves it."""
+        version, metadata = self.object["apiVersion"], self.object["metadata"]
+        plural = self.object["kind"].lower()
+        plural = f"{plural[:-1]}ies" if plural.endswith("y") else f"{plural}es" if plural.endswith("s") else f"{plural}s"
+        space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+        return f"/{'apis' if '/' in version else 'api'}/{version}{space}/{plural}/{metadata['name']}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one component puts on one host: complete, before anything is changed (1)."""
+
+    component: str
+    unit: str
+    files: tuple[File[Content], ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -119,10 +139,10 @@ class Answer:
     status: int
     body: bytes
     serial: int = 0  # of the certificate that the server showed
+    date: float = 0.0  # the server's own clock, seconds since the epoch, to the second
 
-    def json(self) -> Any:  # the caller knows the shape of what it asked for
-        import json
-
+    def json(self) -> Any:
+        """The body, parsed; the caller knows the shape of what it asked for."""
         return json.loads(self.body)
 
 
@@ -223,7 +243,7 @@ class Component:
     roll: Roll
     programs: tuple[str, ...] = ()  # upstream binaries
     packages: tuple[str, ...] = ()  # of the distribution
-    manifests: Callable[[Inventory], tuple[Manifest, ...]] = lambda _: ()
+    manifests: tuple[Template, ...] = ()  # put into the cluster once the component is up
 
     @property
     def unit(self) -> str:

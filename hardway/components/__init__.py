@@ -1,0 +1,12 @@
+"""Every component in the order of installation. Adding one: its module, its unit, its templates, one entry here."""
+
+from hardway.components import etcd, kube_apiserver, kube_apiserver_lb, kube_controller_manager, kube_scheduler
+from hardway.desired import Component
+
+ALL: tuple[Component, ...] = (
+    etcd.COMPONENT,
+    kube_apiserver.COMPONENT,
+    kube_apiserver_lb.COMPONENT,
+    kube_controller_manager.COMPONENT,
+    kube_scheduler.COMPONENT,
+)

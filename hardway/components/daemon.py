@@ -1,0 +1,92 @@
+"""What every daemon has: a binary, a unit, a user of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from hardway.desired import File, Pickup, Program, Template, Use
+from hardway.inventory import Inventory
+
+Draft = File[Template | Program]
+
+SYSTEM = PurePosixPath("/etc/systemd/system")
+PROGRAMS = PurePosixPath("/usr/local/bin")
+
+# Only what TLS 1.2 needs a choice for: forward secrecy and authenticated encryption. TLS 1.3 has no other.
+TLS_CIPHER_SUITES = ",".join(
+    f"TLS_ECDHE_{key}_WITH_{cipher}"
+    for key in ("ECDSA", "RSA")
+    for cipher in ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
+)
+
+
+def unit(name: str, inventory: Inventory, **values: object) -> Draft:
+    """The systemd unit units/<name>.service."""
+    return File(
+        path=SYSTEM / f"{name}.service",
+        content=Template(source=f"units/{name}.service", values={**values, "extra_flags": extra_flags(name, inventory)}),
+        uses=(Use(reader=f"{name}.service", pickup=Pickup.RESTART),),
+    )
+
+
+def user(name: str) -> Draft:
+    """The system user of a daemon, as systemd-sysusers makes it."""
+    return File(
+        path=PurePosixPath("/etc/sysusers.d") / f"{name}.conf",
+        content=Template(source="templates/sysusers.conf", values={"user": name, "unit": f"{name}.service"}),
+        uses=(Use(reader="systemd-sysusers", pickup=Pickup.RELOAD),),
+    )
+
+
+def daemon(program: str) -> Draft:
+    """A binary that its own unit runs."""
+    return File(
+        path=PROGRAMS / program,
+        content=Program(program),
+        uses=(Use(reader=f"{program}.service", pickup=Pickup.RESTART),),
+        mode=0o755,
+    )
+
+
+def tool(program: str) -> Draft:
+    """A binary that people run."""
+    return File(path=PROGRAMS / program, content=Program(program), uses=(Use(reader=program, pickup=Pickup.HANDSHAKE),), mode=0o755)
+
+
+def config(
+    component: str, name: str, *, source: str = "", pickup: Pickup = Pickup.RESTART, secret: bool = False, values: Mapping[str, object] | None = None
+) -> Draft:
+    """A file in the daemon's own directory; one that holds a secret is readable by its group alone."""
+    return File(
+        path=PurePosixPath("/etc/kubernetes") / component / name,
+        content=Template(source=f"templates/{source or f'{component}/{name}'}", values=values or {}, secret=secret),
+        uses=(Use(reader=f"{component}.service", pickup=pickup),),
+        owner=f"root:{component}" if secret else "root:root",
+        mode=0o640 if secret else 0o644,
+    )
+
+
+def kubeconfig(component: str, server: str) -> Draft:
+    """How a daemon reaches an API server: with client.pem and ca.crt of its own directory."""
+    directory = f"/etc/kubernetes/{component}"
+    values = {
+        "server": server,
+        "user": f"system:{component}",
+        "client": f"{directory}/client.pem",
+        "certificate_authority": f"{directory}/ca.crt",
+    }
+    return config(component, "kubeconfig", source="kubeconfig.yaml", values=values)
+
+
+def extra_flags(component: str, inventory: Inventory) -> tuple[str, ...]:
+    """The operator's own flags, quoted for ExecStart; what comes last wins.
+
+    `%` and `$` are systemd's: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines
+    """
+    return tuple(quoted(f"--{flag}={value}") for flag, value in sorted(inventory.flags.get(component, {}).items()))
+
+
+def quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return escaped if escaped == word and not any(c in word for c in " \t';") else f'"{escaped}"'

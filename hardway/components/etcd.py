@@ -1,0 +1,98 @@
+"""etcd: the store; one member on each controller."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from hardway.components.daemon import Draft, daemon, tool, unit, user
+from hardway.desired import Component, File, Gate, Live, Pickup, Roll, Template, Use
+from hardway.errors import Mistake
+from hardway.inventory import Host, Inventory
+from hardway.observed import Facts
+
+CLIENT_PORT = 2379
+PEER_PORT = 2380
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One member's own view of the cluster."""
+
+    member: int
+    leader: int  # 0: it knows of none
+    term: int
+    index: int  # the raft index that it has applied
+    version: str
+    errors: tuple[str, ...]
+
+
+def servers(inventory: Inventory) -> str:
+    """Every member, as `--etcd-servers` and `--endpoints` take them."""
+    return ",".join(f"https://{host.address}:{CLIENT_PORT}" for host in inventory.on("controller"))
+
+
+def status(live: Live, host: Host) -> Status:
+    """What the member on a host says of itself."""
+    answer = live.etcd(host, "/v3/maintenance/status", {})
+    if answer.status != 200:
+        raise Mistake.at(host.name, f"etcd answers its status request with {answer.status}")
+    said = answer.json()
+    return Status(
+        member=int(said["header"]["member_id"]),
+        leader=int(said.get("leader", 0)),
+        term=int(said["raftTerm"]),
+        index=int(said.get("raftAppliedIndex", 0)),
+        version=said["version"],
+        errors=tuple(said.get("errors", ())),
+    )
+
+
+def member_healthy(live: Live, host: Host) -> str | None:
+    """None if the member serves linearizable reads, knows a leader and has no alarm; else why not."""
+    health = live.etcd(host, "/health")
+    if health.status != 200 or health.json().get("health") != "true":
+        return f"/health says {health.status} {health.body.decode(errors='replace').strip()}"
+    own = status(live, host)
+    if not own.leader:
+        return "it knows of no leader"
+    if own.errors:
+        return f"alarms: {', '.join(own.errors)}"
+    return None
+
+
+def leader(live: Live) -> Host | None:
+    """The host whose member leads, if one does."""
+    for host in live.inventory.on("controller"):
+        try:
+            own = status(live, host)
+        except Mistake:
+            continue
+        if own.leader == own.member:
+            return host
+    return None
+
+
+def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
+    return (
+        user("etcd"),
+        daemon("etcd"),
+        tool("etcdctl"),
+        tool("etcdutl"),
+        File(
+            path=PurePosixPath("/etc/etcd/initial-cluster.env"),
+            content=Template(source="templates/etcd/initial-cluster.env", values={"members": inventory.on("controller")}),
+            uses=(Use(reader="etcd.service", pickup=Pickup.ONCE),),
+        ),
+        unit("etcd", inventory),
+    )
+
+
+COMPONENT = Component(
+    name="etcd",
+    on="controller",
+    files=files,
+    programs=("etcd", "etcdctl", "etcdutl"),
+    # READY means joined, so the first member to start would wait for the others: they all start at once.
+    roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), together_at_first=True, last=leader),
+)

@@ -1,0 +1,60 @@
+"""kube-apiserver: the API; the only one that talks to etcd."""
+
+from __future__ import annotations
+
+from hardway.components import etcd
+from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, unit, user
+from hardway.desired import Component, Gate, Live, Manifest, Pickup, Roll, Template
+from hardway.inventory import Host, Inventory
+from hardway.observed import Facts
+
+PORT = 6443
+
+
+def url(host: Host) -> str:
+    """One host's own API server."""
+    return f"https://{host.address}:{PORT}"
+
+
+def ready(live: Live, host: Host) -> str | None:
+    """None if the instance says that it is ready; else which of its checks are not."""
+    answer = live.api("/readyz?verbose", host=host)
+    if answer.status == 200:
+        return None
+    failed = [line.removeprefix("[-]").split()[0] for line in answer.body.decode(errors="replace").splitlines() if line.startswith("[-]")]
+    return f"/readyz says {answer.status}" + (f": {', '.join(failed)}" if failed else "")
+
+
+def serves_own_certificate(live: Live, host: Host) -> str | None:
+    """None if what it shows on the wire is the certificate that was issued for it."""
+    shown, issued = live.served(host, PORT), live.issued("kube-apiserver", host)
+    return None if shown == issued else f"it serves certificate {shown:x}, issued is {issued:x}"
+
+
+def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
+    return (
+        user("kube-apiserver"),
+        daemon("kube-apiserver"),
+        config("kube-apiserver", "authentication.yaml", pickup=Pickup.WATCH),
+        config("kube-apiserver", "audit-policy.yaml"),
+        config("kube-apiserver", "encryption.yaml", pickup=Pickup.POLL, secret=True),
+        unit("kube-apiserver", inventory, etcd_servers=etcd.servers(inventory), tls_cipher_suites=TLS_CIPHER_SUITES),
+    )
+
+
+COMPONENT = Component(
+    name="kube-apiserver",
+    on="controller",
+    files=files,
+    programs=("kube-apiserver",),
+    roll=Roll(
+        gates=(
+            Gate(name="ready", ask=ready, within=90),
+            Gate(name="certificate", ask=serves_own_certificate, within=10),
+        )
+    ),
+    manifests=(
+        Template(source="templates/manifests/administrators.yaml"),
+        Template(source="templates/manifests/kubelet-client.yaml"),
+    ),
+)

@@ -1,0 +1,53 @@
+"""A leader's Lease: who holds it, and whether he still renews it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from hardway.desired import Live
+from hardway.errors import Mistake
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    holder: str  # host name, underscore, a UUID of the process
+    renewed: datetime
+    seconds: float  # how long it is good for after a renewal
+    age: float  # seconds since the last renewal, by the API server's clock
+    transitions: int
+
+    @property
+    def host(self) -> str:
+        return self.holder.partition("_")[0]
+
+
+def lease(live: Live, component: str) -> Lease | None:
+    """The component's Lease in kube-system; None if there is none yet."""
+    answer = live.api(f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{component}")
+    if answer.status == 404:
+        return None
+    if answer.status != 200:
+        raise Mistake.at(f"lease {component}", f"the API server answers {answer.status}")
+    spec = answer.json()["spec"]
+    renewed = datetime.fromisoformat(spec["renewTime"])
+    return Lease(
+        holder=spec.get("holderIdentity") or "",
+        renewed=renewed,
+        seconds=float(spec["leaseDurationSeconds"]),
+        age=answer.date - renewed.timestamp(),
+        transitions=int(spec.get("leaseTransitions", 0)),
+    )
+
+
+def holder_renews(live: Live, component: str) -> str | None:
+    """None if somebody holds the Lease and has renewed it within its time; else why not.
+
+    A holder's name alone proves nothing: it stays in the Lease after the last instance has died.
+    """
+    found = lease(live, component)
+    if found is None:
+        return "nobody has taken the lease yet"
+    if not found.holder:
+        return "the lease has no holder"
+    return None if found.age <= found.seconds else f"{found.holder} renewed the lease {found.age:.0f} s ago"

@@ -1,0 +1,185 @@
+"""Makes machines and cluster match: components in order, each host by its Plan, each step behind its gates."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hardway import preflight, render
+from hardway.components import ALL
+from hardway.desired import Blob, Component, Gate, Live, Manifest, Part
+from hardway.errors import Finding, Mistake
+from hardway.inventory import Host
+from hardway.observed import Observed
+from hardway.plan import LEFTOVERS, Change, Plan, compare, compare_object
+from hardway.remote.cluster import Cluster
+from hardway.remote.fanout import each
+from hardway.remote.request import apply_request
+
+Tell = Callable[[str], None]
+Programs = Callable[[str], Mapping[str, Blob]]  # architecture -> the binaries for it
+
+PAUSE = 0.2  # seconds between two questions of a gate
+AT_ONCE = 16  # hosts asked or served at the same time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Where a cluster stands and what is to be done: the dry run."""
+
+    observed: Mapping[str, Observed]
+    parts: Mapping[str, tuple[Part, ...]]
+    plans: tuple[Plan, ...]
+    objects: tuple[Change, ...]
+
+    @property
+    def changes(self) -> int:
+        return sum(len(plan.changes) for plan in self.plans) + len(self.objects)
+
+
+def survey(cluster: Cluster, programs: Programs, tell: Tell, *, verify: bool = False) -> Survey:
+    """Observe every host, render what each should carry, compare. Changes nothing; stops with every finding if a host cannot be used."""
+    inventory, credentials = cluster.inventory, cluster.credentials
+    hosts = inventory.hosts
+    packages = tuple(sorted({p for component in ALL for p in component.packages}))
+    wrong: list[Finding] = []
+
+    def observe(host: Host) -> Observed:
+        units = tuple(c.unit for c in ALL if c.on in host.roles)
+        seen = cluster.machine(host).observe(render.paths(inventory, host, credentials), units, packages, verify=verify)
+        wrong.extend(preflight.refused(host, seen, ALL, time.time()))
+        return seen
+
+    objects: list[Change] = []
+    asking = threading.Thread(target=lambda: objects.extend(_objects(cluster, ALL)))
+    asking.start()
+    observed = {host.name: result for host, result in each(hosts, observe, AT_ONCE).items()}
+    asking.join()
+    if wrong:
+        raise Mistake(*wrong)
+    parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
+    plans = tuple(compare(host, parts[host.name], observed[host.name]) for host in hosts)
+    return Survey(observed=observed, parts=parts, plans=plans, objects=tuple(objects))
+
+
+def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
+    """Do what the survey says. Binaries travel first, to all hosts side by side; then component by component (2, 6)."""
+    concerned = tuple(plan for plan in found.plans if plan.changes or plan.died)
+    if not concerned and not found.objects:
+        return
+    with cluster.lock(tuple(plan.host for plan in concerned), "push"):
+        _store(cluster, found, concerned, tell)
+        for component in ALL:
+            plans = [plan.of(component.name) for plan in concerned]
+            _roll(cluster, component, [p for p in plans if p.changes], found, tell)
+            _put(cluster, [c for c in found.objects if c.component == component.name], tell)
+        leftovers = [p for p in (plan.of(LEFTOVERS) for plan in concerned) if p.changes]
+        each([p.host for p in leftovers], lambda host: _apply(cluster, next(p for p in leftovers if p.host == host), tell), AT_ONCE)
+
+
+def _store(cluster: Cluster, found: Survey, plans: Sequence[Plan], tell: Tell) -> None:
+    """Bring each host the binaries that it has not got, into a store that nothing reads yet."""
+    missing = {p.host: _missing(p, found.observed[p.host.name]) for p in plans}
+    total = sum(blob.size for blobs in missing.values() for blob in blobs)
+    if not total:
+        return
+    tell(f"sending {total / 1e6:.0f} MB of binaries to {sum(1 for blobs in missing.values() if blobs)} hosts")
+    each([host for host, blobs in missing.items() if blobs], lambda host: cluster.machine(host).store(missing[host]), AT_ONCE)
+
+
+def _missing(plan: Plan, observed: Observed) -> tuple[Blob, ...]:
+    return tuple({blob.sha256: blob for blob in plan.blobs if blob.sha256 not in observed.stored}.values())
+
+
+def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: Survey, tell: Tell) -> None:
+    """One component over its hosts: together where none runs yet, else one batch after the other, each behind its gates."""
+    if not plans:
+        return
+    by_host = {plan.host: plan for plan in plans}
+    runs = any(o.units[component.unit].active == "active" for o in found.observed.values() if component.unit in o.units)
+    if runs:
+        hosts = _order(cluster, component, list(by_host))
+        batches = [hosts[i : i + component.roll.at_once] for i in range(0, len(hosts), component.roll.at_once)]
+    else:
+        batches = [list(by_host)]
+    for batch in batches:
+        each(batch, lambda host: _apply(cluster, by_host[host], tell, first=not runs), AT_ONCE)
+        each(batch, lambda host: _pass(cluster, component, host, tell), AT_ONCE)
+        each(batch, lambda host: cluster.machine(host).settle((component.unit,)), AT_ONCE)
+
+
+def _order(cluster: Cluster, component: Component, hosts: list[Host]) -> list[Host]:
+    last = component.roll.last(cluster) if component.roll.last and len(hosts) > 1 else None
+    return sorted(hosts, key=lambda host: host == last)
+
+
+def _apply(cluster: Cluster, plan: Plan, tell: Tell, *, first: bool = False) -> None:
+    for change in plan.changes:
+        if change.action not in {"create", "update", "delete"}:
+            tell(f"{plan.host.name}: {change.action} {change.what}: {change.why}")
+    files = sum(change.action in {"create", "update", "delete"} for change in plan.changes)
+    if files:
+        tell(f"{plan.host.name}: {plan.changes[0].component}: {files} files")
+    cluster.machine(plan.host).apply(apply_request(plan, wait=not first))
+
+
+def _pass(cluster: Cluster, component: Component, host: Host, tell: Tell) -> None:
+    for gate in component.roll.gates:
+        seconds = wait(cluster, gate, host)
+        tell(f"{host.name}: {component.name}: {gate.name} after {seconds:.1f} s")
+
+
+def wait(live: Live, gate: Gate, host: Host) -> float:
+    """Ask until the gate opens; the seconds that it took. A Mistake with its last answer if it does not in time."""
+    pause = threading.Event()
+    began = time.monotonic()
+    while True:
+        try:
+            closed = gate.ask(live, host)
+        except Mistake as mistake:
+            closed = str(mistake)
+        spent = time.monotonic() - began
+        if closed is None:
+            return spent
+        if spent > gate.within:
+            raise Mistake.at(f"{host.name}: gate {gate.name}", f"still closed after {spent:.0f} s: {closed}", "the hosts after it were left as they were")
+        pause.wait(PAUSE)
+
+
+def _objects(cluster: Cluster, components: Sequence[Component]) -> list[Change]:
+    """What differs in the cluster itself, by the API server's own dry run; all of it if no server answers yet."""
+    return [change for c in components for m in render.manifests(c, cluster.inventory) if (change := _compared(cluster, c.name, m))]
+
+
+def _compared(cluster: Cluster, component: str, manifest: Manifest) -> Change | None:
+    try:
+        live = cluster.api(manifest.path)
+        if live.status not in {200, 404}:
+            return compare_object(component, manifest, None, None, f"the API server answers {live.status} to us")
+        wanted = cluster.apply(manifest, dry_run=True)
+    except Mistake:
+        return compare_object(component, manifest, None, None, "no API server answers")
+    if wanted.status not in {200, 201}:
+        raise Mistake.at(manifest.name, f"the API server refuses it: {_message(wanted.json())}")
+    return compare_object(component, manifest, live.json() if live.status == 200 else None, wanted.json())
+
+
+def _put(cluster: Cluster, changes: Sequence[Change], tell: Tell) -> None:
+    """Apply objects through a controller that has just passed its gates; as system:masters where the administrator has no rights yet."""
+    host = cluster.inventory.on("controller")[0]
+    for change in changes:
+        if change.manifest is None:
+            continue
+        answer = cluster.apply(change.manifest, dry_run=False, host=host)
+        if answer.status == 403:
+            answer = cluster.apply(change.manifest, dry_run=False, host=host, masters=True)
+        if answer.status not in {200, 201}:
+            raise Mistake.at(change.manifest.name, f"the API server refuses it: {_message(answer.json())}")
+        tell(f"{change.manifest.name}: {change.action}")
+
+
+def _message(status: Any) -> str:
+    return str(status.get("message", status)) if isinstance(status, dict) else str(status)

@@ -1,0 +1,153 @@
+"""The running counterpart of the Inventory: its machines, its API, its etcd, and how each is reached."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from hardway.components import etcd, kube_apiserver
+from hardway.desired import Answer, Manifest, Secret
+from hardway.errors import Mistake
+from hardway.inventory import Host, Inventory
+from hardway.pki import tls
+from hardway.pki.credentials import Credentials
+from hardway.remote.http import Client, serial
+from hardway.remote.machine import Held, Machine
+
+FIELD_MANAGER = "hardway"
+DIRECT = 2.0  # seconds after which a port is taken to be out of reach but over SSH
+
+
+class Cluster:
+    """Asks and, by way of Plans, changes one cluster. Satisfies Live."""
+
+    def __init__(self, inventory: Inventory, credentials: Credentials, machines: Mapping[str, Machine], masters: Callable[[], Secret]) -> None:
+        """`masters` issues a short-lived certificate of system:masters, for the one binding that has to come first."""
+        self._inventory = inventory
+        self._credentials = credentials
+        self._machines = machines
+        self._masters = masters
+        self._clients: dict[str, Client] = {}
+        self._making = threading.Lock()
+        self._far: set[str] = set()  # addresses that do not answer directly
+
+    @property
+    def inventory(self) -> Inventory:
+        return self._inventory
+
+    @property
+    def credentials(self) -> Credentials:
+        return self._credentials
+
+    def machine(self, host: Host) -> Machine:
+        return self._machines[host.name]
+
+    def close(self) -> None:
+        for client in self._clients.values():
+            client.close()
+        for machine in self._machines.values():
+            machine.close()
+
+    @contextmanager
+    def lock(self, hosts: Iterator[Host] | tuple[Host, ...], doing: str) -> Iterator[dict[str, Held]]:
+        """Hold every host's lock; it goes with the connection, so nothing is ever stale (10)."""
+        with ExitStack() as stack:
+            yield {host.name: stack.enter_context(self.machine(host).lock(doing)) for host in hosts}
+
+    # Questions: what gates and checks may use.
+
+    def run(self, host: Host, *argv: str) -> str:
+        return self.machine(host).run(*argv)
+
+    def api(self, path: str, *, host: Host | None = None) -> Answer:
+        return self.request("GET", path, host=host)
+
+    def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
+        client = self._client("etcd", lambda: Client(self.dial, self._context("etcd-operator", "etcd")))
+        return client.request("GET" if body is None else "POST", f"https://{host.address}:{etcd.CLIENT_PORT}", path, body=body)
+
+    def local(self, host: Host, port: int, path: str) -> Answer:
+        return self._client("local", self._loopback).request("GET", f"https://{host.name}:{port}", path)
+
+    def served(self, host: Host, port: int) -> int:
+        which = ("etcd-operator", "etcd") if port in {etcd.CLIENT_PORT, etcd.PEER_PORT} else ("admin", "kubernetes")
+        context = self._context(*which)
+        try:
+            with context.wrap_socket(self.dial(str(host.address), port, DIRECT), server_hostname=str(host.address)) as served:
+                return serial(served)
+        except OSError as error:
+            raise Mistake.at(f"{host.name}:{port}", error.strerror or str(error)) from error
+
+    def issued(self, certificate: str, host: Host) -> int:
+        return self._credentials.serial(certificate, host)
+
+    # Requests that may change the cluster.
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        host: Host | None = None,
+        token: str | None = None,
+        content_type: str | None = None,
+        masters: bool = False,
+    ) -> Answer:
+        """Any request to the API: to one host's instance or through the endpoint; as the administrator, or with a token."""
+        base = kube_apiserver.url(host) if host else self._inventory.server
+        headers: dict[bytes | str, bytes | str] = {}
+        if content_type:
+            headers["Content-Type"] = content_type
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+            client = self._client("token", lambda: Client(self.dial, tls.client(trusted=self._bundle("kubernetes"))))
+        elif masters:
+            client = self._client("masters", lambda: Client(self.dial, tls.client(trusted=self._bundle("kubernetes"), pair=self._masters())))
+        else:
+            client = self._client("admin", lambda: Client(self.dial, self._context("admin", "kubernetes")))
+        return client.request(method, base, path, body=body, headers=headers)
+
+    def apply(self, manifest: Manifest, *, dry_run: bool, masters: bool = False, host: Host | None = None) -> Answer:
+        """Server-side apply with our own field manager."""
+        query = f"fieldManager={FIELD_MANAGER}&force=true" + ("&dryRun=All" if dry_run else "")
+        kind = "application/apply-patch+yaml"  # JSON is YAML
+        return self.request("PATCH", f"{manifest.path}?{query}", manifest.object, content_type=kind, masters=masters, host=host)
+
+    # Connections.
+
+    def dial(self, address: str, port: int, timeout: float) -> socket.socket:
+        """A connection to an address of the cluster: directly if it answers, else over SSH (14). Raises OSError."""
+        if address not in self._far:
+            try:
+                return socket.create_connection((address, port), timeout=min(timeout, DIRECT))
+            except ConnectionRefusedError:
+                raise  # an answer: nobody listens
+            except OSError:
+                self._far.add(address)
+        here = next((h for h in self._inventory.hosts if str(h.address) == address), None) or self._inventory.on("controller")[0]
+        return self.machine(here).dial(port, address)
+
+    def _loopback(self) -> Client:
+        by_name = {host.name: host for host in self._inventory.hosts}
+
+        def dial(name: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG001 - the interface of Client
+            return self.machine(by_name[name]).dial(port)
+
+        return Client(dial, self._context("admin", "kubernetes"), "localhost")
+
+    def _context(self, certificate: str, authority: str) -> ssl.SSLContext:
+        return tls.client(trusted=self._bundle(authority), pair=self._credentials.operator(certificate))
+
+    def _bundle(self, authority: str) -> str:
+        return self._credentials.trusts[authority].bundle
+
+    def _client(self, name: str, make: Callable[[], Client]) -> Client:
+        with self._making:
+            if name not in self._clients:
+                self._clients[name] = make()
+            return self._clients[name]

@@ -1,0 +1,125 @@
+"""Templates and values to Files and Manifests: every component's part on every host, complete before a machine is changed."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+import jinja2
+
+from hardway.components import ALL
+from hardway.desired import Blob, Component, Content, File, Manifest, Part, Program, Secret, Template, Text
+from hardway.errors import Finding, Mistake
+from hardway.inventory import Host, Inventory
+from hardway.inventory.document import Document
+from hardway.observed import Facts
+from hardway.pki.credentials import Credentials
+
+ROOT = Path(__file__).parent.parent  # holds units/ and templates/
+
+# What a unit or a config says of the kit's own files. A path that ends in `/` is a directory.
+KIT_PATH = re.compile(r"/(?:etc/(?:kubernetes|etcd)|usr/local/bin)/[\w./-]*\w")
+
+ANY = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_free=0, memory=0)  # for questions that no fact answers
+
+
+@cache
+def environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - units and YAML, not HTML; the inventory refuses what could break a line
+    )
+
+
+def text(template: Template, **known: object) -> str:
+    """The template's text; a missing value is a Mistake that names template and line."""
+    try:
+        return environment().get_template(template.source).render(**known, **template.values)
+    except jinja2.TemplateSyntaxError as error:
+        raise Mistake.at(f"{error.name}:{error.lineno}", str(error.message)) from error
+    except jinja2.TemplateError as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(template.source)]
+        raise Mistake.at(f"{template.source}:{lines[-1] if lines else '?'}", str(error)) from error
+
+
+def parts(
+    inventory: Inventory, host: Host, facts: Facts, credentials: Credentials, programs: Mapping[str, Blob], components: Iterable[Component] = ALL
+) -> tuple[Part, ...]:
+    """Everything that a host should carry, component by component in the order of installation."""
+    mine = [component for component in components if component.on in host.roles]
+    issued = credentials.files(host)
+    found = []
+    for component in mine:
+        drafts = (_resolved(draft, inventory, host, facts, credentials, programs) for draft in component.files(inventory, host, facts))
+        pems = (file for file in issued if owner(file, mine) is component)
+        found.append(Part(component=component.name, unit=component.unit, files=(*drafts, *pems)))
+    _close(host, found, [file for file in issued if owner(file, mine) is None])
+    return tuple(found)
+
+
+def paths(inventory: Inventory, host: Host, credentials: Credentials) -> frozenset[PurePosixPath]:
+    """Every path that `parts` will name. Facts may change a file's content, never its path, so a host is asked before anything is rendered."""
+    drafts = (draft for component in ALL if component.on in host.roles for draft in component.files(inventory, host, ANY))
+    return frozenset(file.path for file in (*drafts, *credentials.files(host)))
+
+
+def manifests(component: Component, inventory: Inventory) -> tuple[Manifest, ...]:
+    """What a component puts into the cluster."""
+    return tuple(
+        Manifest(object=Document.parse(text(template, inventory=inventory), name=template.source).data) for template in component.manifests
+    )
+
+
+def owner(file: File[Content], components: Iterable[Component]) -> Component | None:
+    """The first component whose unit or program reads a file."""
+    readers = {use.reader for use in file.uses}
+    return next((c for c in components if c.unit in readers or readers & set(c.programs)), None)
+
+
+def _resolved(
+    draft: File[Template | Program], inventory: Inventory, host: Host, facts: Facts, credentials: Credentials, programs: Mapping[str, Blob]
+) -> File[Content]:
+    content: Content
+    if isinstance(draft.content, Program):
+        content = programs[draft.content.name]
+    else:
+        # Only a template that is marked as secret is given any.
+        keys = {"encryption_keys": credentials.encryption_keys} if draft.content.secret else {}
+        rendered = text(draft.content, inventory=inventory, host=host, facts=facts, **keys)
+        content = Secret(rendered.encode()) if draft.content.secret else Text(rendered)
+    return File(path=draft.path, content=content, uses=draft.uses, owner=draft.owner, mode=draft.mode)
+
+
+def _close(host: Host, found: list[Part], orphans: list[File[Content]]) -> None:
+    """Close the world: what a unit's files name is a File that names this unit as a reader, and every File has a reader (4)."""
+    files: dict[PurePosixPath, File[Content]] = {}
+    wrong = [Finding(where=f"{host.name} {file.path}", what="nothing on this host reads it") for file in orphans]
+    for part in found:
+        for file in part.files:
+            if file.path in files:
+                wrong.append(Finding(where=f"{host.name} {file.path}", what="two components write it"))
+            if not file.uses:
+                wrong.append(Finding(where=f"{host.name} {file.path}", what="nothing reads it"))
+            files[file.path] = file
+    for file in files.values():
+        units = {use.reader for use in file.uses if use.reader.endswith(".service")}
+        for path in _named(file):
+            if path not in files:
+                wrong.append(Finding(where=f"{host.name} {file.path}", what=f"names {path}, which no component writes"))
+                continue
+            missing = units - {use.reader for use in files[path].uses}
+            wrong += [Finding(where=f"{host.name} {path}", what=f"{unit} reads it by {file.path}, but is not declared as a reader") for unit in missing]
+    if wrong:
+        raise Mistake(*wrong)
+
+
+def _named(file: File[Content]) -> set[PurePosixPath]:
+    if not isinstance(file.content, Text) or "BEGIN CERTIFICATE" in file.content.text:
+        return set()
+    lines = (line for line in file.content.text.splitlines() if not line.lstrip().startswith("#"))
+    return {PurePosixPath(match) for line in lines for match in KIT_PATH.findall(line)}
