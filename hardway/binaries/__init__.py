@@ -1,6 +1,6 @@
 """The upstream programs that a cluster runs: local cache, release download, Go build."""
 
 from hardway.binaries.fetch import CACHE, Binary, fetch
-from hardway.binaries.lock import Change, lock
+from hardway.binaries.site import Site
 
-__all__ = ["CACHE", "Binary", "Change", "fetch", "lock"]
+__all__ = ["CACHE", "Binary", "Site", "fetch"]

@@ -33,8 +33,11 @@ class Known:
     """A digest that a file must have, and who says so."""
 
     sha256: str
-    by: Literal["committed", "pinned"]
-    where: Path
+    by: Literal["committed", "pinned", "published"]
+    where: str
+
+    def __str__(self) -> str:
+        return f"{self.by} in {self.where}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,9 @@ class Pins:
 def known(name: str, committed: Committed, pins: Pins) -> Known | None:
     """What a release file must be, if anybody knows."""
     if (digest := committed.read().get(name)) is not None:
-        return Known(sha256=digest, by="committed", where=committed.path)
+        return Known(sha256=digest, by="committed", where=str(committed.path))
     if pins.path is not None and (digest := pins.read().get(name)) is not None:
-        return Known(sha256=digest, by="pinned", where=pins.path)
+        return Known(sha256=digest, by="pinned", where=str(pins.path))
     return None
 
 

@@ -7,12 +7,14 @@ import tarfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 
 from hardway.binaries.cache import digest
+from hardway.binaries.digests import Known, parse
+from hardway.binaries.site import Site, Unreachable
+from hardway.binaries.upstream import Project
 from hardway.errors import Mistake
 
 CHUNK = 1 << 18
@@ -20,77 +22,73 @@ CUT = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.
 UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 
 
-class Unreachable(Exception):  # noqa: N818 - no error by itself: another source may do
-    """No connection to a release site: a network that is closed, or a proxy that refuses."""
+def text(site: Site, file: str) -> str:
+    """A small file, such as one of checksums."""
+    url = site.url(file)
+    with _client(site) as client:
+        for attempt in range(1, site.attempts + 1):
+            try:
+                answer = client.get(url)
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                _judge(site, error, url, attempt, begun=attempt > 1)
+            else:
+                _accept(answer, url)
+                return answer.text
+    raise AssertionError(url)  # _judge raises at the last attempt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Site:
-    """How release files are reached: at the projects' own hosts, or all below a mirror's URL."""
+def download(site: Site, file: str, known: Known, partial: Path, tell: Callable[[str], None]) -> Path:
+    """A whole file in the folder `partial`, with the known digest; after a cut it goes on, also in a later run."""
+    url = site.url(file)
+    partial.mkdir(parents=True, exist_ok=True)
+    # Named by the digest too: what is left of another release of the same name is never gone on with.
+    target = partial / f"{known.sha256[:16]}-{file.rpartition('/')[2]}"
+    with _client(site) as client:
+        for attempt in range(1, site.attempts + 1):
+            before = target.stat().st_size if target.exists() else 0
+            try:
+                _transfer(client, url, target, tell)
+            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+                after = target.stat().st_size if target.exists() else 0
+                _judge(site, error, url, attempt, begun=attempt > 1 or after > before)
+                tell(f"{url}: cut after {after / 1e6:.1f} MB ({_reason(error)}); going on from there")
+            else:
+                break
+    if (got := digest(target)) != known.sha256:
+        target.unlink()
+        raise Mistake.at(url, f"has SHA-256 {got}, not {known.sha256} as {known}; removed", "do not use it: find out who changed what")
+    return target
 
-    mirror: str | None = None
-    connect: float = 4.0  # seconds until a site counts as unreachable
-    read: float = 30.0  # seconds without a byte until a transfer counts as cut
-    attempts: int = 5
-    pause: float = 1.0  # seconds before the second attempt, twice as many before the third, and so on
 
-    def url(self, file: str) -> str:
-        """Where a file, named by host and path, is served."""
-        return f"{self.mirror.rstrip('/')}/{file}" if self.mirror else f"https://{file}"
+def _client(site: Site) -> httpx2.Client:
+    return httpx2.Client(timeout=httpx2.Timeout(site.read, connect=site.connect), follow_redirects=True)
 
-    def text(self, file: str) -> str:
-        """A small file, such as one of checksums."""
-        url = self.url(file)
-        with self._client() as client:
-            for attempt in range(1, self.attempts + 1):
-                try:
-                    answer = client.get(url)
-                except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                    self._judge(error, url, attempt, begun=attempt > 1)
-                else:
-                    _accept(answer, url)
-                    return answer.text
-        raise AssertionError(url)  # _judge raises at the last attempt
 
-    def download(self, file: str, sha256: str, partial: Path, tell: Callable[[str], None]) -> Path:
-        """A whole file in the folder `partial`, with that digest; after a cut it goes on, also in a later run."""
-        url = self.url(file)
-        partial.mkdir(parents=True, exist_ok=True)
-        # Named by the digest too: what is left of another release of the same name is never gone on with.
-        target = partial / f"{sha256[:16]}-{file.rpartition('/')[2]}"
-        with self._client() as client:
-            for attempt in range(1, self.attempts + 1):
-                before = target.stat().st_size if target.exists() else 0
-                try:
-                    _transfer(client, url, target, tell)
-                except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                    after = target.stat().st_size if target.exists() else 0
-                    self._judge(error, url, attempt, begun=attempt > 1 or after > before)
-                    tell(f"{url}: cut after {after / 1e6:.1f} MB ({_reason(error)}); going on from there")
-                else:
-                    break
-        if (got := digest(target)) != sha256:
-            target.unlink()
-            raise Mistake.at(url, f"has SHA-256 {got}, not {sha256}; removed", "do not use it: find out who changed it")
-        return target
+def _judge(site: Site, error: Exception, url: str, attempt: int, *, begun: bool) -> None:
+    """Return if another attempt is worth it; else raise what the error means."""
+    reason = _reason(error)
+    if isinstance(_root(error), ssl.SSLCertVerificationError):
+        raise Mistake.at(
+            url, f"its certificate is not trusted: {reason}", "name the CA in SSL_CERT_FILE, or set binaries.source: build"
+        ) from error
+    if isinstance(error, UNREACHABLE) and not begun:
+        raise Unreachable(f"{url}: {reason}") from error
+    if not isinstance(error, CUT):
+        raise Mistake.at(url, reason, "check binaries.mirror and the proxy settings") from error
+    if attempt == site.attempts:
+        raise Mistake.at(url, f"cut {attempt} times, at last: {reason}", "run the same again: it goes on from there") from error
+    time.sleep(site.pause * attempt)
 
-    def _client(self) -> httpx2.Client:
-        return httpx2.Client(timeout=httpx2.Timeout(self.read, connect=self.connect), follow_redirects=True)
 
-    def _judge(self, error: Exception, url: str, attempt: int, *, begun: bool) -> None:
-        """Return if another attempt is worth it; else raise what the error means."""
-        reason = _reason(error)
-        if isinstance(_root(error), ssl.SSLCertVerificationError):
-            raise Mistake.at(
-                url, f"its certificate is not trusted: {reason}", "name the CA in SSL_CERT_FILE, or set binaries.source: build"
-            ) from error
-        if isinstance(error, UNREACHABLE) and not begun:
-            raise Unreachable(f"{url}: {reason}") from error
-        if not isinstance(error, CUT):
-            raise Mistake.at(url, reason, "check binaries.mirror and the proxy settings") from error
-        if attempt == self.attempts:
-            raise Mistake.at(url, f"cut {attempt} times, at last: {reason}", "run the same again: it goes on from there") from error
-        time.sleep(self.pause * attempt)
+def published(project: Project, site: Site, file: str, version: str, arch: str) -> Known:
+    """The digest that the same site publishes for a release file."""
+    program = file.rpartition("/")[2]
+    sums = project.release.digests.format(version=version, arch=arch, program=program)
+    found = parse(text(site, sums), where=site.url(sums))
+    sha256 = found.get(program) or found.get("")
+    if sha256 is None:
+        raise Mistake.at(site.url(sums), f"has no digest of {program}", "check the version in the inventory, or set binaries.source: build")
+    return Known(sha256=sha256, by="published", where=site.url(sums))
 
 
 def extract(archive: Path, members: Mapping[str, str], folder: Path, *, where: str) -> dict[str, Path]:
@@ -129,7 +127,7 @@ def _transfer(client: httpx2.Client, url: str, target: Path, tell: Callable[[str
         total = done + int(answer.headers.get("Content-Length", 0))
         told = time.monotonic()
         with target.open("ab" if resumed else "wb") as file:
-            for chunk in answer.iter_raw(CHUNK):
+            for chunk in answer.iter_raw():
                 file.write(chunk)
                 done += len(chunk)
                 if time.monotonic() - told > 5:
@@ -147,7 +145,7 @@ def _accept(answer: httpx2.Response, url: str) -> None:
 
 
 def _root(error: BaseException) -> BaseException:
-    while (cause := error.__cause__ or error.__context__) is not None:
+    while (cause := error.__cause__) is not None:
         error = cause
     return error
 

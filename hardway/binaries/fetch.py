@@ -9,7 +9,7 @@ from pathlib import Path
 from hardway.binaries import digests, upstream
 from hardway.binaries.build import build
 from hardway.binaries.cache import Entry, Shelf
-from hardway.binaries.download import Site, Unreachable, extract
+from hardway.binaries.site import Site, Unreachable
 from hardway.binaries.source import Source
 from hardway.binaries.upstream import UPSTREAM, Project
 from hardway.errors import Mistake
@@ -117,12 +117,13 @@ class _Wanted:
 
     def _cached(self, names: Collection[str], find: Callable[[str, str], Entry | None]) -> dict[str, Binary]:
         source = self.inventory.binaries.source
+        built = self.sources.key if source != "download" else ""
         found = {}
         for name in names:
             if source != "build" and (entry := find(RELEASE, name)) and self._is_trusted(name, entry):
                 found[name] = self._binary(name, RELEASE, entry, CACHED)
-            elif source != "download" and (entry := find(self.sources.key, name)):
-                found[name] = self._binary(name, self.sources.key, entry, CACHED)
+            elif built and (entry := find(built, name)):
+                found[name] = self._binary(name, built, entry, CACHED)
         return found
 
     def _is_trusted(self, name: str, entry: Entry) -> bool:
@@ -132,10 +133,7 @@ class _Wanted:
         if known is None:
             self._first_use(file, str(entry.release_sha256))
             return True
-        if known.sha256 == entry.release_sha256:
-            return True
-        self.tell(f"{name} {self.version}: the cached one is not the {known.by} one in {known.where}; not used")
-        return False
+        return known.sha256 == entry.release_sha256
 
     def _first_use(self, file: str, sha256: str) -> None:
         if self.inventory.binaries.pins == "required":
@@ -154,6 +152,8 @@ class _Wanted:
         """What a release site gives; nothing if it cannot be reached and a build may do."""
         files: dict[str, list[str]] = {}
         for name in names:
+            if self.shelf.find(RELEASE, name):
+                self.tell(f"{name} {self.version}: the cached download is not the one that is known; bringing it anew")
             files.setdefault(self.project.release_file(name, self.version, self.arch), []).append(name)
         found: dict[str, Binary] = {}
         try:
@@ -166,22 +166,24 @@ class _Wanted:
         return found
 
     def _release(self, file: str, names: Collection[str], scratch: Path) -> dict[str, Binary]:
+        from hardway.binaries import download  # noqa: PLC0415 - httpx2 takes 45 ms to import, and most runs download nothing
+
         known = digests.known(file, self.committed, self.pins)
         if known is None and self.inventory.binaries.pins == "required":
             self._first_use(file, "")
-        sha256 = known.sha256 if known else published(self.project, self.site, file, self.version, self.arch)
+        sought = known or download.published(self.project, self.site, file, self.version, self.arch)
         url = self.site.url(file)
         self.tell(f"{self.label}: downloading {url}")
-        whole = self.site.download(file, sha256, self.shelf.partial, self.tell)
+        whole = download.download(self.site, file, sought, self.shelf.partial, self.tell)
         try:
             made = dict.fromkeys(names, whole)
             if (member := self.project.release.member) is not None:
                 # All of the archive's programs: the next one asked for is there already.
                 members = {name: member.format(program=name, version=self.version, arch=self.arch) for name in self.project.programs}
-                made = extract(whole, members, scratch, where=url)
+                made = download.extract(whole, members, scratch, where=url)
             if known is None:
-                self._first_use(file, sha256)
-            entries = {name: self.shelf.put(RELEASE, name, path, origin=url, release_sha256=sha256) for name, path in made.items()}
+                self._first_use(file, sought.sha256)
+            entries = {name: self.shelf.put(RELEASE, name, path, origin=url, release_sha256=sought.sha256) for name, path in made.items()}
         finally:
             whole.unlink(missing_ok=True)
         return {name: self._binary(name, RELEASE, entries[name], url) for name in names}
@@ -209,14 +211,3 @@ class _Wanted:
             source=source,
             origin=entry.origin,
         )
-
-
-def published(project: Project, site: Site, file: str, version: str, arch: str) -> str:
-    """The digest that the same site publishes for a release file."""
-    program = file.rpartition("/")[2]
-    sums = project.release.digests.format(version=version, arch=arch, program=program)
-    found = digests.parse(site.text(sums), where=site.url(sums))
-    sha256 = found.get(program) or found.get("")
-    if sha256 is None:
-        raise Mistake.at(site.url(sums), f"has no digest of {program}", "check the version in the inventory, or set binaries.source: build")
-    return sha256

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardway.binaries.digests import Committed
-from hardway.binaries.download import Site, Unreachable
-from hardway.binaries.fetch import published
+from hardway.binaries.download import published
+from hardway.binaries.site import Site, Unreachable
 from hardway.binaries.upstream import PROJECTS, UPSTREAM
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
@@ -38,7 +38,7 @@ def lock(inventory: Inventory, tell: Callable[[str], None], *, site: Site | None
         for arch in ARCHITECTURES:
             for file in dict.fromkeys(project.release_file(program, version, arch) for program in project.programs):
                 try:
-                    sha256 = published(project, site, file, version, arch)
+                    sha256 = published(project, site, file, version, arch).sha256
                 except Unreachable as error:
                     raise Mistake.at(
                         str(error), "cannot be reached; nothing is changed", "lock where it can be, or set binaries.mirror"
