@@ -1,0 +1,175 @@
+# Runs as root on a host, in any POSIX sh; the request follows it on standard input.
+# $0 is the nonce that marks the end of the reply, $2 the root of the file system (empty but in tests).
+set -eu
+umask 077
+nonce=$0 root=$2 HARDWAY_ROOT=$2 LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export HARDWAY_ROOT LC_ALL PATH
+lib=$root/var/lib/hardway run=$root/run/hardway txn=$root/var/lib/hardway/txn
+tab='	'
+trap 'printf "end %s %s\n" "$nonce" "$?"' EXIT
+
+# A reply that nobody reads any more stops nothing.
+say() { printf "$@" 2>/dev/null || :; }
+die() { say 'fail\t%s\n' "$*"; exit 65; }
+sum() {
+  [ -e "$1" ] || { echo -; return; }
+  [ -f "$1" ] || { echo special; return; }
+  digest=$(sha256sum <"$1"); echo "${digest%% *}"
+}
+# Device, inode, size, mtime and ctime: while they stay, so does the content.
+keys() { xargs -0r stat -L --printf '%F\t%n\t%d:%i:%s:%.9Y:%.9Z\t%a\t%U:%G\n' -- 2>/dev/null | sed -n "s/^regular[^$tab]*$tab//p"; }
+beside() { staged=$root${1%/*}/.${1##*/}.hardway; }
+
+observe() { # verify, bytes of paths, of units, of programs. Changes nothing on the host.
+  now=$(head -c "$2" | sed -z "s|^|$root|" | keys)
+  units=$(head -c "$3" | tr '\0' ' ') programs=$(head -c "$4" | tr '\0' ' ') clock=$(date +%s.%N)
+  say 'fact\t%s\t%s\n' arch "$(uname -m)" clock "$clock" boot_id "$(cat /proc/sys/kernel/random/boot_id)" \
+    cgroup "$(stat -fc %T /sys/fs/cgroup)" systemd "$(systemctl --version | sed 's/^systemd \([0-9]*\).*/\1/;q')" \
+    disk_free "$(df -B1 --output=avail "$root/var/lib" | sed 1d)" \
+    memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
+  for program in $programs; do ! command -v "$program" >/dev/null || say 'program\t%s\n' "$program"; done
+  [ -z "$now" ] || printf '%s\n' "$now" | sed 's/^/now\t/'
+  [ ! -e "$lib/managed" ] || sed 's/^/managed\t/' "$lib/managed"
+  # What is not remembered by this very path and stat is hashed: a remembered line comes twice or thrice, a new one once.
+  { [ "$1" = verify ] || { remembered; remembered; }; [ -z "$now" ] || printf '%s\n' "$now" | cut -f1,2; } | sort | uniq -u |
+    cut -f1 | tr '\n' '\0' | xargs -0r sha256sum -- | sed "s/^\([0-9a-f]*\)  /sum\t\1\t/"
+  for blob in "$lib/store/"*; do [ ! -e "$blob" ] || say 'stored\t%s\n' "${blob##*/}"; done
+  for unit in "$run/owed/"*; do [ ! -e "$unit" ] || say 'owed\t%s\n' "${unit##*/}"; done
+  [ ! -e "$txn/commit" ] || echo died
+  [ -z "$units" ] || systemctl show -p LoadState,ActiveState,SubState,UnitFileState,InvocationID,NRestarts,ActiveEnterTimestamp \
+    -- $units | sed 's/^/unit\t/'
+}
+# A change within the clock's last tick would not show: what changed less than two seconds ago is hashed again.
+remembered() {
+  [ -e "$lib/managed" ] || return 0
+  while IFS=$tab read -r path key digest; do
+    changed=${key##*:}
+    [ "$((${changed%.*} + 2))" -ge "${clock%.*}" ] || printf '%s%s\t%s\n' "$root" "$path" "$key"
+  done <"$lib/managed"
+}
+
+store() { # then for each blob a line with digest and size, and its bytes; the line `end` is the last
+  mkdir -p "$lib/store"
+  find "$lib/store" -name '.*.new' -mmin +60 -delete
+  while read -r sha size && [ "$sha" != end ]; do
+    new=$lib/store/.$sha.$$.new
+    got=$(head -c "$size" | tee -- "$new" 2>/dev/null | sha256sum) || :
+    have=$(stat -c %s "$new" 2>/dev/null) || have=0
+    if [ "${got%% *}" != "$sha" ] || [ "$have" != "$size" ]; then
+      rm -f "$new"
+      [ "${got%% *}" = "$sha" ] || die "a binary was cut short or damaged on the way"
+      die "no space for a binary of $size bytes: $(df -h --output=avail "$lib" | sed 1d) free in $lib"
+    fi
+    sync "$new"; mv -fT "$new" "$lib/store/$sha"; say 'stored\t%s\n' "$sha"
+  done
+  [ "${sha:-}" = end ] || die "a binary was cut short or damaged on the way"
+}
+
+apply() { # bytes of a tar: new/<sha256>..., owed, actions, moves
+  [ ! -e "$txn/commit" ] || finish
+  discard
+  mkdir -p "$txn/new" "$run/owed"
+  head -c "$1" | tar -xf - -C "$txn" --no-same-owner 2>/dev/null || abort "the request was cut short, or there is no space in $lib"
+  [ -e "$txn/moves" ] || abort "the request was cut short"
+  for new in "$txn/new/"*; do
+    [ ! -e "$new" ] || [ "$(sum "$new")" = "${new##*/}" ] || abort "the request was damaged on the way"
+  done
+  while IFS=$tab read -r mode owner before after path; do # compare and swap: the host is still as planned
+    is=$(sum "$root$path")
+    [ "$is" != special ] || abort "$path is in the way: no regular file"
+    [ "$is" = "$before" ] || abort "$path changed since the plan"
+  done <"$txn/moves"
+  stage
+  sync -- "$txn/"* "$txn"; : >"$txn/commit"; sync -- "$txn/commit" "$txn"
+  finish
+  [ -z "$broken" ] || exit 65
+}
+abort() { discard; die "$*"; }
+discard() { # of a request before its commit, nothing stays
+  if [ -e "$txn/moves" ]; then
+    while IFS=$tab read -r mode owner before after path; do beside "$path"; rm -f -- "$staged"; done <"$txn/moves"
+  fi
+  rm -rf "$txn"
+}
+stage() { # all that can fail, such as a full disk or an unknown user, fails here, beside the old files
+  while IFS=$tab read -r mode owner before after path; do
+    [ "$after" != - ] || continue
+    new=$txn/new/$after; at=$root$path; beside "$path"
+    case $path in /etc/sysusers.d/*) systemd-sysusers "$new" >/dev/null || abort "systemd-sysusers refuses $path" ;; esac
+    (umask 022; mkdir -p -- "${at%/*}") || abort "no directory for $path"
+    if [ -e "$new" ]; then cp -- "$new" "$staged" || abort "cannot write $path"; else blob "$after"; fi
+    chown -- "$owner" "$staged" || abort "cannot give $path to $owner"
+    chmod -- "$mode" "$staged"; sync -- "$staged"
+  done <"$txn/moves"
+}
+blob() { # one link beside the store's own, so that its mode, owner and ctime are that file's alone; else a copy
+  blob=$lib/store/$1
+  [ -e "$blob" ] || abort "the store has no $1"
+  [ "$(sum "$blob")" = "$1" ] || { rm -f "$blob"; abort "the store's copy for $path was damaged and is gone"; }
+  if [ "$(stat -c %h "$blob")" = 1 ] && ln -- "$blob" "$staged" 2>/dev/null; then return; fi
+  cp -- "$blob" "$staged" || abort "cannot write $path"
+}
+finish() { # every line can run twice; only a kill or a power cut stops it, and then observe says that it died
+  trap '' HUP INT TERM PIPE
+  mkdir -p "$run/owed"; reload='' broken=''
+  while read -r unit; do : >"$run/owed/$unit"; done <"$txn/owed"
+  while read -r verb unit; do
+    case $verb in stop | disable) systemctl "$verb" "$unit" >/dev/null 2>&1 || : ;; esac
+  done <"$txn/actions"
+  while IFS=$tab read -r mode owner before after path; do
+    at=$root$path; beside "$path"
+    if [ "$after" = - ]; then rm -f -- "$at"; elif [ -e "$staged" ]; then mv -fT -- "$staged" "$at"; fi
+    [ ! -d "${at%/*}" ] || sync -- "${at%/*}"
+    case $path in */systemd/system/*) reload=yes ;; esac
+  done <"$txn/moves"
+  remember
+  [ -z "$reload" ] || systemctl daemon-reload
+  while read -r verb unit; do
+    case $verb in
+      stop | disable) continue ;;
+      restart-no-block) set -- restart --no-block "$unit" ;;
+      *) set -- "$verb" "$unit" ;;
+    esac
+    why=$(systemctl "$@" 2>&1) || { failed "$verb" "$unit" "$why"; break; }
+  done <"$txn/actions"
+  rm -rf "$txn"
+}
+failed() { # the files stay as they are and the restart stays owed; going back to the old files would begin here
+  broken=$2
+  say 'fail\t%s: %s failed: %s\n' "$2" "$1" "$(printf %s "$3" | tr '\n' ' ')"
+  journalctl -u "$2" -n 10 -o cat --no-pager 2>/dev/null | sed "s/^/fail\t$2: | /" || :
+}
+remember() { # which paths are ours, and by which stat their content is known again: after mv, which sets ctime
+  {
+    while IFS=$tab read -r mode owner before after path; do
+      key=-; [ "$after" = - ] || key=$(stat -L -c %d:%i:%s:%.9Y:%.9Z "$root$path")
+      printf '%s\t%s\t%s\n' "$path" "$key" "$after"
+    done <"$txn/moves"
+    cat "$lib/managed" 2>/dev/null || :
+  } | sort -s -u -t"$tab" -k1,1 | sed "/$tab-\$/d" >"$lib/managed.new"
+  mv -fT "$lib/managed.new" "$lib/managed"
+}
+settle() { for unit in $(head -c "$1" | tr '\0' ' '); do rm -f "$run/owed/$unit"; done; }
+
+read_files() { # bytes of paths
+  head -c "$1" | tr '\0' '\n' | while read -r path; do
+    [ ! -f "$root$path" ] || say 'text\t%s\t%s\n' "$path" "$(base64 -w0 <"$root$path")"
+  done
+}
+run() { # bytes of a quoted command: its output, a line with the nonce, what it said on standard error
+  command=$(head -c "$1"); code=0; exec 3>&1
+  said=$(eval "$command" 2>&1 >&3 3>&- </dev/null) || code=$?
+  say '\nsaid %s %s\n%s\n' "$nonce" "$code" "$said"
+}
+lock() { # seconds of silence that end it, bytes of who holds it; heartbeats follow
+  who=$(head -c "$2"); mkdir -p "$run"
+  exec 9>>"$run/lock"
+  flock -n 9 || { say 'held\t%s\n' "$(cat "$run/lock.who" 2>/dev/null)"; exit 75; }
+  printf '%s since %s' "$who" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" >"$run/lock.who"
+  say 'locked\n'
+  while [ "$(timeout "$1" head -c1 9>&-)" = . ]; do :; done
+}
+
+IFS=' ' read -r request arguments
+# shellcheck disable=SC2086 # the arguments are words
+"$request" $arguments

@@ -1,0 +1,159 @@
+"""One host, asked and changed by requests to host.sh over a channel."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from hardway.desired import Blob
+from hardway.errors import Mistake
+from hardway.observed import Observed
+from hardway.remote import protocol
+from hardway.remote.protocol import Apply, Reply
+
+PIECE = 1 << 20
+
+
+class Channel(Protocol):
+    """A command that runs on a host, and its standard streams."""
+
+    def send(self, data: bytes) -> None:
+        """Write all of it; OSError once the command no longer reads."""
+        ...
+
+    def receive(self) -> bytes:
+        """What comes next on standard output; empty at its end."""
+        ...
+
+    def finish(self) -> tuple[int, str]:
+        """Exit code and standard error, after the end of standard output."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Line(Protocol):
+    """A way to a host, dialled at the first use and kept."""
+
+    @property
+    def connects(self) -> int: ...
+
+    def execute(self, command: str) -> Channel: ...
+
+    def dial(self, address: str, port: int) -> socket.socket:
+        """A TCP connection from the host to somewhere."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """One host of the cluster: observes it, and changes it by whole requests."""
+
+    name: str
+    line: Line
+    sudo: bool = False
+    root: str = ""  # of the host's file system; another one only in tests
+    shell: str = "sh"
+    execs: int = field(default=0, init=False)
+    bytes_sent: int = field(default=0, init=False)
+
+    @property
+    def connects(self) -> int:
+        """How many times the host was dialled."""
+        return self.line.connects
+
+    def observe(self, paths: frozenset[PurePosixPath], units: Sequence[str] = (), programs: Sequence[str] = (), *, verify: bool = False) -> Observed:
+        """What the host is and carries, by one exec that changes nothing; `verify` hashes also what is remembered."""
+        _, reply = self._ask([protocol.observe(paths, units, programs, verify=verify)])
+        return protocol.parse_observed(reply.checked(self.name), host=self.name, root=self.root, units=units)
+
+    def store(self, blobs: Sequence[Blob], progress: Callable[[int], None] = lambda _: None) -> None:
+        """Bring binaries into the host's content store, where nothing reads them yet."""
+
+        def pieces() -> Iterable[bytes]:
+            yield b"store\n"
+            for blob in blobs:
+                yield f"{blob.sha256} {blob.size}\n".encode()
+                with blob.local.open("rb") as file:
+                    while piece := file.read(PIECE):
+                        yield piece
+                        progress(len(piece))
+            yield b"end\n"
+
+        self._ask(pieces())[1].checked(self.name)
+
+    def apply(self, change: Apply) -> None:
+        """Change the host, all of it or nothing; an empty change finishes one that died after its commit."""
+        self._ask([protocol.apply(change)])[1].checked(self.name)
+
+    def settle(self, units: Iterable[str]) -> None:
+        """Owe the restarts of these units no more: their gate has passed."""
+        self._ask([protocol.settle(units)])[1].checked(self.name)
+
+    def read(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, str]:
+        """The text of those files that are there; never asked for a secret."""
+        return protocol.parse_read(self._ask([protocol.read(paths)])[1].checked(self.name))
+
+    def run(self, *argv: str) -> str:
+        """Standard output of a command; a Mistake with its standard error if it fails."""
+        nonce, reply = self._ask([protocol.run(argv)])
+        if reply.status:
+            reply.checked(self.name)
+        out, code, said = protocol.parse_run(reply.body, nonce)
+        if code:
+            raise Mistake.at(self.name, f"`{argv[0]}` ended with {code}: {said or 'it said nothing'}")
+        return out
+
+    def dial(self, port: int, address: str = "127.0.0.1") -> socket.socket:
+        """A TCP connection that starts on the host itself, so that its loopback is reached."""
+        return self.line.dial(address, port)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.line.close()
+
+    def begin(self, request: Iterable[bytes]) -> tuple[str, Channel]:
+        """Start host.sh with a request; nothing is sent before it is ready, and what was said before that is dropped."""
+        nonce = secrets.token_hex(16)
+        channel = self.line.execute(protocol.command(nonce=nonce, root=self.root, shell=self.shell, sudo=self.sudo))
+        self.execs += 1
+        heard, ready = b"", f"ready {nonce}\n".encode()
+        while not heard.endswith(ready):  # it says nothing more until it is asked
+            piece = channel.receive()
+            heard = heard[-len(ready) :] + piece
+            if not piece:
+                code, said = channel.finish()
+                last = (said.strip().splitlines() or [f"its shell ended with {code}"])[-1]
+                raise Mistake.at(self.name, f"no shell for us: {last}", "give the user passwordless sudo" if self.sudo else "")
+        try:
+            self._send(channel, protocol.SCRIPT)
+            for piece in request:
+                self._send(channel, piece)
+        except OSError:
+            pass  # it gave up while we were sending: its reply says why
+        return nonce, channel
+
+    def _send(self, channel: Channel, data: bytes) -> None:
+        channel.send(data)
+        self.bytes_sent += len(data)
+
+    def _ask(self, request: Iterable[bytes]) -> tuple[str, Reply]:
+        nonce, channel = self.begin(request)
+        try:
+            pieces = []
+            while piece := channel.receive():
+                pieces.append(piece)
+            code, said = channel.finish()
+        finally:
+            channel.close()
+        body, found, status = b"".join(pieces).rpartition(f"end {nonce} ".encode())
+        if not found:
+            last = said.strip().splitlines()[-1:] or [f"its shell ended with {code}"]
+            raise Mistake.at(self.name, f"the reply was cut short: {last[0]}", "run it again: an interrupted change is finished or was never begun")
+        return nonce, Reply(body=body, status=int(status), said=said)

@@ -1,0 +1,183 @@
+"""A line to a host over SSH: Fabric reads the configuration, signs in and jumps; the channels are Paramiko's."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import paramiko
+from fabric import Config, Connection
+
+from hardway.errors import Mistake
+from hardway.inventory import Host
+
+# In the order of their speed with Paramiko; the rest of its list follows.
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
+KEX = ("curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
+WINDOW = 1 << 24
+PATIENCE = 30  # seconds until a silent peer counts as lost
+
+
+def line(host: Host, *, identity: Path | None, known_hosts: Path, timeout: float = 10) -> SshLine:
+    """A line to a host; nothing is dialled yet. An identity is the only key that is tried."""
+    return SshLine(host=host, identity=identity or host.ssh.key, known_hosts=known_hosts, timeout=timeout)
+
+
+@dataclass(slots=True, kw_only=True)
+class SshChannel:
+    """A command on a host."""
+
+    channel: paramiko.Channel
+
+    def send(self, data: bytes) -> None:
+        """Write all of it."""
+        self.channel.sendall(data)
+
+    def receive(self) -> bytes:
+        """What comes next on standard output."""
+        return bytes(self.channel.recv(1 << 16))
+
+    def finish(self) -> tuple[int, str]:
+        """Exit code and standard error; -1 if the connection was lost."""
+        said = b""
+        while piece := self.channel.recv_stderr(1 << 16):
+            said += piece
+        return self.channel.recv_exit_status(), said.decode(errors="replace")
+
+    def close(self) -> None:
+        """End it: the command reads the end of its input."""
+        self.channel.close()
+
+
+@dataclass(slots=True, kw_only=True)
+class SshLine:
+    """One connection, dialled at the first use, that all threads share."""
+
+    host: Host
+    identity: Path | None
+    known_hosts: Path
+    timeout: float
+    connects: int = field(default=0, init=False)
+    _connection: Any = field(default=None, init=False)
+    _dialling: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def execute(self, command: str) -> SshChannel:
+        """Start a command."""
+        try:
+            channel = self._transport().open_session(timeout=self.timeout)
+            channel.exec_command(command)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._mistake(f"the connection broke: {told(error)}", "run it again") from error
+        return SshChannel(channel=channel)
+
+    def dial(self, address: str, port: int) -> socket.socket:
+        """A TCP connection from the host to somewhere."""
+        try:
+            channel: socket.socket = self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.timeout)
+        except paramiko.ChannelException as error:
+            raise ConnectionRefusedError(f"{self.host.name}: {address}:{port}: {error.text}") from error
+        except (paramiko.SSHException, EOFError) as error:
+            raise ConnectionError(f"{self.host.name}: {address}:{port}: {told(error)}") from error
+        return channel
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._dialling:
+            hop, self._connection = self._connection, None
+            while isinstance(hop, Connection):
+                hop.close()
+                hop = hop.gateway
+
+    def _transport(self) -> paramiko.Transport:
+        with self._dialling:
+            if self._connection is None or not self._connection.is_connected:
+                self._connection = self._connect()
+                self.connects += 1
+            return self._connection.transport
+
+    def _connect(self) -> Connection:
+        ssh = self.host.ssh
+        options: dict[str, Any] = {
+            "banner_timeout": self.timeout,
+            "auth_timeout": self.timeout,
+            "transport_factory": transport,
+        }
+        if self.identity:
+            options |= {"key_filename": [str(self.identity)], "allow_agent": False, "look_for_keys": False}
+        via = None
+        for hop in ssh.via.split(",") if ssh.via else ():
+            via = Connection(hop, gateway=via, connect_timeout=int(self.timeout), connect_kwargs={**options})
+        connection = Connection(
+            str(self.host.address),
+            user=ssh.user,
+            port=ssh.port,
+            gateway=via,
+            config=Config(),
+            connect_timeout=int(self.timeout),
+            connect_kwargs={**options},
+        )
+        if self.identity:  # not those that ~/.ssh/config adds
+            connection.connect_kwargs["key_filename"] = [str(self.identity)]
+        hop = connection
+        while isinstance(hop, Connection):  # also for the jump hosts of ~/.ssh/config: Fabric accepts any key by itself
+            hop.client.set_missing_host_key_policy(Refuse(self._mistake))
+            if self.known_hosts.exists():
+                hop.client.load_host_keys(str(self.known_hosts))
+            hop.client.load_system_host_keys()
+            hop = hop.gateway
+        try:
+            connection.open()
+        except Mistake:
+            raise
+        except paramiko.BadHostKeyException as error:
+            what = f"its host key has changed: it shows {error.key.fingerprint}, known is {error.expected_key.fingerprint}"
+            raise self._mistake(what, "if that is right, run ./inv hosts.trust; if not, somebody is in between") from error
+        except paramiko.PasswordRequiredException as error:
+            raise self._mistake(f"the key {self.identity or 'found'} has a passphrase", "add it to ssh-agent and name no key") from error
+        except paramiko.AuthenticationException as error:
+            key = f" with {self.identity}" if self.identity else ""
+            raise self._mistake(f"user {ssh.user} may not sign in{key}", "put the public key into its authorized_keys") from error
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._mistake(f"cannot be reached at {self.host.address} port {ssh.port}: {told(error)}", "is it up, and is this its address?") from error
+        return connection
+
+    def _mistake(self, what: str, next_step: str) -> Mistake:
+        return Mistake.at(self.host.name, what, next_step)
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Paramiko's policy for a host whose key is unknown: no."""
+
+    mistake: partial[Mistake] | Any
+
+    def missing_host_key(self, _client: paramiko.SSHClient, name: str, key: paramiko.PKey) -> NoReturn:
+        """Tell the key that the host shows, and stop."""
+        raise self.mistake(f"the host key of {name} is unknown: it shows {key.fingerprint}", "compare it and run ./inv hosts.trust")
+
+
+def transport(sock: Any, **options: Any) -> paramiko.Transport:
+    """Paramiko's transport with a window that a local network fills, and the fast algorithms first."""
+    made = paramiko.Transport(sock, default_window_size=WINDOW, **options)
+    known = made.get_security_options()
+    known.ciphers = first(CIPHERS, known.ciphers)
+    known.kex = first(KEX, known.kex)
+    if isinstance(sock, socket.socket):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a request ends in a small packet
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PATIENCE * 1000)  # with the keepalive: a lost peer ends every wait
+    made.set_keepalive(PATIENCE // 3)
+    return made
+
+
+def first(wanted: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """What is known, with what is wanted before the rest."""
+    return tuple(name for name in wanted if name in known) + tuple(name for name in known if name not in wanted)
+
+
+def told(error: BaseException) -> str:
+    """An error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
