@@ -6,18 +6,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from hardway import preflight, render
 from hardway.components import ALL
-from hardway.desired import Blob, Component, Gate, Live, Manifest, Part
+from hardway.desired import Blob, Component, Gate, Live, Manifest, Part, Text
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.observed import Observed
-from hardway.plan import LEFTOVERS, Change, Plan, compare, compare_object
+from hardway.plan import LEFTOVERS, Change, Plan, compare, compare_object, digest
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
-from hardway.remote.request import apply_request
+from hardway.remote.protocol import Action, Apply, Move, Removal
 
 Tell = Callable[[str], None]
 Programs = Callable[[str], Mapping[str, Blob]]  # architecture -> the binaries for it
@@ -123,7 +124,28 @@ def _apply(cluster: Cluster, plan: Plan, tell: Tell, *, first: bool = False) -> 
     files = sum(change.action in {"create", "update", "delete"} for change in plan.changes)
     if files:
         tell(f"{plan.host.name}: {plan.changes[0].component}: {files} files")
-    cluster.machine(plan.host).apply(apply_request(plan, wait=not first))
+    cluster.machine(plan.host).apply(request(plan, block=not first))
+
+
+def request(plan: Plan, *, block: bool = True) -> Apply:
+    """A Plan as a host is asked for it; without `block` units are started without waiting until they are up."""
+    moves, removals, actions, contents = [], [], [], []
+    for change in plan.changes:
+        before = change.before.sha256 if change.before else None
+        match change.action:
+            case "create" | "update" if change.file:
+                file = change.file
+                moves.append(Move(path=file.path, owner=file.owner, mode=file.mode, before=before, after=digest(file.content)))
+                if not isinstance(file.content, Blob):
+                    contents.append(file.content.text.encode() if isinstance(file.content, Text) else file.content.data)
+            case "delete" if before:
+                removals.append(Removal(path=PurePosixPath(change.what), before=before))
+            case "start" | "restart" if not block:
+                actions.append(Action(verb="restart-no-block", unit=change.what))
+            case "enable" | "disable" | "start" | "stop" | "restart" | "reload":
+                actions.append(Action(verb=change.action, unit=change.what))
+    owed = frozenset(action.unit for action in actions if action.verb in {"start", "restart", "restart-no-block", "reload"})
+    return Apply(moves=tuple(moves), removals=tuple(removals), actions=tuple(actions), owed=owed, contents=tuple(contents))
 
 
 def _pass(cluster: Cluster, component: Component, host: Host, tell: Tell) -> None:

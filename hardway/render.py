@@ -16,7 +16,8 @@ from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.inventory.document import Document
 from hardway.observed import Facts
-from hardway.pki.credentials import Credentials
+from hardway.pki.credentials import Credentials, placeholders
+from hardway.pki.declared import Declarations
 
 ROOT = Path(__file__).parent.parent  # holds units/ and templates/
 
@@ -123,3 +124,26 @@ def _named(file: File[Content]) -> set[PurePosixPath]:
         return set()
     lines = (line for line in file.content.text.splitlines() if not line.lstrip().startswith("#"))
     return {PurePosixPath(match) for line in lines for match in KIT_PATH.findall(line)}
+
+
+def tree(declarations: Declarations, inventory: Inventory, host: Host) -> dict[PurePosixPath, str]:
+    """A host's files as text for people, from the inventory alone: placeholders for keys, certificates and binaries.
+
+    `/files` lists each with mode, owner and who reads it.
+    """
+    programs = {name: Blob(sha256="0" * 64, size=0, local=Path(name)) for component in ALL for name in component.programs}
+    found = parts(inventory, host, ANY, placeholders(declarations, inventory), programs)
+    files = sorted((file for part in found for file in part.files), key=lambda file: file.path)
+    texts = {file.path: _shown(file.content) for file in files}
+    rows = (f"{file.mode:04o} {file.owner} {file.path} {' '.join(f'{u.reader}:{u.pickup.value}' for u in file.uses)}\n" for file in files)
+    return {PurePosixPath("/files"): "".join(rows), **texts}
+
+
+def _shown(content: Content) -> str:
+    match content:
+        case Text():
+            return content.text
+        case Secret():
+            return content.data.decode()
+        case Blob():
+            return f"(the program {content.local})\n"
