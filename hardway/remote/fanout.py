@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from hardway.errors import Mistake
+from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 
 T = TypeVar("T")
@@ -20,8 +20,8 @@ class Failure:
     error: Mistake
 
 
-def each(hosts: Iterable[Host], do: Callable[[Host], T], at_once: int) -> dict[str, T | Failure]:
-    """What `do` gives for each host, by its name; after Ctrl-C those under way finish and no other begins."""
+def attempt(hosts: Iterable[Host], do: Callable[[Host], T], at_once: int) -> dict[Host, T | Failure]:
+    """What `do` gives for each host, or why not; after Ctrl-C those under way finish and no other begins."""
 
     def tried(host: Host) -> T | Failure:
         try:
@@ -30,17 +30,23 @@ def each(hosts: Iterable[Host], do: Callable[[Host], T], at_once: int) -> dict[s
             return Failure(error)
 
     with ThreadPoolExecutor(max_workers=max(at_once, 1)) as pool:
-        waiting = {host.name: pool.submit(tried, host) for host in hosts}
+        waiting = {host: pool.submit(tried, host) for host in hosts}
         try:
-            return {name: future.result() for name, future in waiting.items()}
+            return {host: future.result() for host, future in waiting.items()}
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def all_of(results: Mapping[str, T | Failure]) -> dict[str, T]:
-    """The results; one Mistake with every host's findings if any failed."""
-    findings = [finding for result in results.values() if isinstance(result, Failure) for finding in result.error.findings]
+def each(hosts: Iterable[Host], do: Callable[[Host], T], at_once: int) -> dict[Host, T]:
+    """What `do` gives for each host; if any fails, one Mistake with every host's findings, after all have been tried."""
+    results: dict[Host, T] = {}
+    findings: list[Finding] = []
+    for host, result in attempt(hosts, do, at_once).items():
+        if isinstance(result, Failure):
+            findings += result.error.findings
+        else:
+            results[host] = result
     if findings:
         raise Mistake(*findings)
-    return {name: result for name, result in results.items() if not isinstance(result, Failure)}
+    return results

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -13,7 +14,10 @@ from hardway.desired import Blob
 from hardway.errors import Mistake
 from hardway.observed import Observed
 from hardway.remote import protocol
+from hardway.remote.lock import SILENCE, Held, hold, who
 from hardway.remote.protocol import Apply, Reply
+
+__all__ = ["Channel", "Held", "Line", "Machine"]
 
 PIECE = 1 << 20
 
@@ -62,13 +66,16 @@ class Machine:
     shell: str = "sh"
     execs: int = field(default=0, init=False)
     bytes_sent: int = field(default=0, init=False)
+    _held: Held | None = field(default=None, init=False)
 
     @property
     def connects(self) -> int:
         """How many times the host was dialled."""
         return self.line.connects
 
-    def observe(self, paths: frozenset[PurePosixPath], units: Sequence[str] = (), programs: Sequence[str] = (), *, verify: bool = False) -> Observed:
+    def observe(
+        self, paths: frozenset[PurePosixPath], units: Sequence[str] = (), programs: Sequence[str] = (), *, verify: bool = False
+    ) -> Observed:
         """What the host is and carries, by one exec that changes nothing; `verify` hashes also what is remembered."""
         _, reply = self._ask([protocol.observe(paths, units, programs, verify=verify)])
         return protocol.parse_observed(reply.checked(self.name), host=self.name, root=self.root, units=units)
@@ -90,7 +97,20 @@ class Machine:
 
     def apply(self, change: Apply) -> None:
         """Change the host, all of it or nothing; an empty change finishes one that died after its commit."""
+        if self._held:
+            self._held.check()
         self._ask([protocol.apply(change)])[1].checked(self.name)
+
+    @contextmanager
+    def lock(self, doing: str) -> Iterator[Held]:
+        """Keep other operators out for as long as the context and the connection last (10)."""
+        _, channel = self._begin([protocol.lock(who(doing), silence=SILENCE)])
+        with hold(self.name, channel) as held:
+            self._held = held
+            try:
+                yield held
+            finally:
+                self._held = None
 
     def settle(self, units: Iterable[str]) -> None:
         """Owe the restarts of these units no more: their gate has passed."""
@@ -118,7 +138,7 @@ class Machine:
         """Hang up."""
         self.line.close()
 
-    def begin(self, request: Iterable[bytes]) -> tuple[str, Channel]:
+    def _begin(self, request: Iterable[bytes]) -> tuple[str, Channel]:
         """Start host.sh with a request; nothing is sent before it is ready, and what was said before that is dropped."""
         nonce = secrets.token_hex(16)
         channel = self.line.execute(protocol.command(nonce=nonce, root=self.root, shell=self.shell, sudo=self.sudo))
@@ -144,7 +164,7 @@ class Machine:
         self.bytes_sent += len(data)
 
     def _ask(self, request: Iterable[bytes]) -> tuple[str, Reply]:
-        nonce, channel = self.begin(request)
+        nonce, channel = self._begin(request)
         try:
             pieces = []
             while piece := channel.receive():
@@ -155,5 +175,5 @@ class Machine:
         body, found, status = b"".join(pieces).rpartition(f"end {nonce} ".encode())
         if not found:
             last = said.strip().splitlines()[-1:] or [f"its shell ended with {code}"]
-            raise Mistake.at(self.name, f"the reply was cut short: {last[0]}", "run it again: an interrupted change is finished or was never begun")
+            raise Mistake.at(self.name, f"the reply was cut short: {last[0]}", "run it again: a change is whole or was not begun")
         return nonce, Reply(body=body, status=int(status), said=said)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import paramiko
-from fabric import Config, Connection
+from fabric import Connection
 
 from hardway.errors import Mistake
 from hardway.inventory import Host
@@ -77,12 +78,12 @@ class SshLine:
     def dial(self, address: str, port: int) -> socket.socket:
         """A TCP connection from the host to somewhere."""
         try:
-            channel: socket.socket = self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.timeout)
+            channel = self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.timeout)
         except paramiko.ChannelException as error:
             raise ConnectionRefusedError(f"{self.host.name}: {address}:{port}: {error.text}") from error
         except (paramiko.SSHException, EOFError) as error:
             raise ConnectionError(f"{self.host.name}: {address}:{port}: {told(error)}") from error
-        return channel
+        return relay(channel)
 
     def close(self) -> None:
         """Hang up."""
@@ -100,50 +101,48 @@ class SshLine:
             return self._connection.transport
 
     def _connect(self) -> Connection:
-        ssh = self.host.ssh
-        options: dict[str, Any] = {
-            "banner_timeout": self.timeout,
-            "auth_timeout": self.timeout,
-            "transport_factory": transport,
-        }
-        if self.identity:
-            options |= {"key_filename": [str(self.identity)], "allow_agent": False, "look_for_keys": False}
-        via = None
-        for hop in ssh.via.split(",") if ssh.via else ():
-            via = Connection(hop, gateway=via, connect_timeout=int(self.timeout), connect_kwargs={**options})
-        connection = Connection(
-            str(self.host.address),
-            user=ssh.user,
-            port=ssh.port,
-            gateway=via,
-            config=Config(),
-            connect_timeout=int(self.timeout),
-            connect_kwargs={**options},
-        )
-        if self.identity:  # not those that ~/.ssh/config adds
-            connection.connect_kwargs["key_filename"] = [str(self.identity)]
-        hop = connection
-        while isinstance(hop, Connection):  # also for the jump hosts of ~/.ssh/config: Fabric accepts any key by itself
-            hop.client.set_missing_host_key_policy(Refuse(self._mistake))
-            if self.known_hosts.exists():
-                hop.client.load_host_keys(str(self.known_hosts))
-            hop.client.load_system_host_keys()
-            hop = hop.gateway
+        connection = self._prepared()
+        ssh, key = self.host.ssh, self.identity
         try:
             connection.open()
-        except Mistake:
-            raise
         except paramiko.BadHostKeyException as error:
             what = f"its host key has changed: it shows {error.key.fingerprint}, known is {error.expected_key.fingerprint}"
             raise self._mistake(what, "if that is right, run ./inv hosts.trust; if not, somebody is in between") from error
         except paramiko.PasswordRequiredException as error:
-            raise self._mistake(f"the key {self.identity or 'found'} has a passphrase", "add it to ssh-agent and name no key") from error
+            raise self._mistake(f"the key {key or 'found'} has a passphrase", "add it to ssh-agent and name no key") from error
         except paramiko.AuthenticationException as error:
-            key = f" with {self.identity}" if self.identity else ""
-            raise self._mistake(f"user {ssh.user} may not sign in{key}", "put the public key into its authorized_keys") from error
+            what = f"user {ssh.user} may not sign in" + (f" with {key}" if key else "")
+            raise self._mistake(what, "put the public key into its authorized_keys") from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._mistake(f"cannot be reached at {self.host.address} port {ssh.port}: {told(error)}", "is it up, and is this its address?") from error
+            what = f"cannot be reached at {self.host.address} port {ssh.port}: {told(error)}"
+            raise self._mistake(what, "is it up, and is this its address?") from error
         return connection
+
+    def _prepared(self) -> Connection:
+        """What Fabric makes of the configuration, with the checks of host keys that it leaves out."""
+        ssh, options = self.host.ssh, self._options()
+        via = None
+        for hop in ssh.via.split(",") if ssh.via else ():
+            via = Connection(hop, gateway=via, connect_timeout=int(self.timeout), connect_kwargs={**options})
+        connection = Connection(
+            str(self.host.address), user=ssh.user, port=ssh.port, gateway=via, connect_timeout=int(self.timeout), connect_kwargs={**options}
+        )
+        if self.identity:  # not also those that ~/.ssh/config names
+            connection.connect_kwargs["key_filename"] = [str(self.identity)]
+        hop = connection
+        while isinstance(hop, Connection):  # also the jump hosts of ~/.ssh/config: Fabric by itself accepts any key
+            hop.client.set_missing_host_key_policy(Refuse(self._mistake))
+            hop.client.load_system_host_keys()
+            if self.known_hosts.exists():
+                hop.client.load_host_keys(str(self.known_hosts))
+            hop = hop.gateway
+        return connection
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"banner_timeout": self.timeout, "auth_timeout": self.timeout, "transport_factory": transport}
+        if self.identity:
+            options |= {"key_filename": [str(self.identity)], "allow_agent": False, "look_for_keys": False}
+        return options
 
     def _mistake(self, what: str, next_step: str) -> Mistake:
         return Mistake.at(self.host.name, what, next_step)
@@ -153,7 +152,7 @@ class SshLine:
 class Refuse:
     """Paramiko's policy for a host whose key is unknown: no."""
 
-    mistake: partial[Mistake] | Any
+    mistake: Callable[[str, str], Mistake]
 
     def missing_host_key(self, _client: paramiko.SSHClient, name: str, key: paramiko.PKey) -> NoReturn:
         """Tell the key that the host shows, and stop."""
@@ -171,6 +170,31 @@ def transport(sock: Any, **options: Any) -> paramiko.Transport:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PATIENCE * 1000)  # with the keepalive: a lost peer ends every wait
     made.set_keepalive(PATIENCE // 3)
     return made
+
+
+def relay(channel: paramiko.Channel) -> socket.socket:
+    """A real socket that leads into a channel: TLS asks for one."""
+    near, far = socket.socketpair()
+
+    def down() -> None:
+        with suppress(OSError):
+            while data := channel.recv(1 << 16):
+                far.sendall(data)
+        with suppress(OSError):
+            far.shutdown(socket.SHUT_WR)
+
+    def up() -> None:
+        with suppress(OSError):
+            while data := far.recv(1 << 16):
+                channel.sendall(data)
+        channel.close()
+        down_thread.join()
+        far.close()
+
+    down_thread = threading.Thread(target=down, daemon=True)
+    down_thread.start()
+    threading.Thread(target=up, daemon=True).start()
+    return near
 
 
 def first(wanted: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
