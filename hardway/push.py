@@ -57,7 +57,7 @@ def survey(cluster: Cluster, programs: Programs, tell: Tell, *, verify: bool = F
     objects: list[Change] = []
     asking = threading.Thread(target=lambda: objects.extend(_objects(cluster, ALL)))
     asking.start()
-    observed = {host.name: result for host, result in each(hosts, observe, AT_ONCE).items()}
+    observed = {host.name: seen for host, seen in each(hosts, observe, AT_ONCE).items()}
     asking.join()
     if wrong:
         raise Mistake(*wrong)
@@ -78,17 +78,21 @@ def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
             _roll(cluster, component, [p for p in plans if p.changes], found, tell)
             _put(cluster, [c for c in found.objects if c.component == component.name], tell)
         leftovers = [p for p in (plan.of(LEFTOVERS) for plan in concerned) if p.changes]
-        each([p.host for p in leftovers], lambda host: _apply(cluster, next(p for p in leftovers if p.host == host), tell), AT_ONCE)
+        _everywhere([p.host for p in leftovers], lambda host: _apply(cluster, next(p for p in leftovers if p.host == host), tell))
+
+
+def _everywhere(hosts: Sequence[Host], do: Callable[[Host], object]) -> None:
+    each(hosts, do, AT_ONCE)
 
 
 def _store(cluster: Cluster, found: Survey, plans: Sequence[Plan], tell: Tell) -> None:
     """Bring each host the binaries that it has not got, into a store that nothing reads yet."""
-    missing = {p.host: _missing(p, found.observed[p.host.name]) for p in plans}
+    missing = {plan.host: _missing(plan, found.observed[plan.host.name]) for plan in plans}
     total = sum(blob.size for blobs in missing.values() for blob in blobs)
     if not total:
         return
     tell(f"sending {total / 1e6:.0f} MB of binaries to {sum(1 for blobs in missing.values() if blobs)} hosts")
-    each([host for host, blobs in missing.items() if blobs], lambda host: cluster.machine(host).store(missing[host]), AT_ONCE)
+    _everywhere([host for host, blobs in missing.items() if blobs], lambda host: cluster.machine(host).store(missing[host]))
 
 
 def _missing(plan: Plan, observed: Observed) -> tuple[Blob, ...]:
@@ -107,9 +111,9 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
     else:
         batches = [list(by_host)]
     for batch in batches:
-        each(batch, lambda host: _apply(cluster, by_host[host], tell, first=not runs), AT_ONCE)
-        each(batch, lambda host: _pass(cluster, component, host, tell), AT_ONCE)
-        each(batch, lambda host: cluster.machine(host).settle((component.unit,)), AT_ONCE)
+        _everywhere(batch, lambda host: _apply(cluster, by_host[host], tell, first=not runs))
+        _everywhere(batch, lambda host: _pass(cluster, component, host, tell))
+        _everywhere(batch, lambda host: cluster.machine(host).settle((component.unit,)))
 
 
 def _order(cluster: Cluster, component: Component, hosts: list[Host]) -> list[Host]:

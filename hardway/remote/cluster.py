@@ -16,7 +16,9 @@ from hardway.inventory import Host, Inventory
 from hardway.pki import tls
 from hardway.pki.credentials import Credentials
 from hardway.remote.http import Client, serial
-from hardway.remote.machine import Held, Machine
+from hardway.remote.lock import Held
+from hardway.remote.machine import Machine
+from hardway.remote.tunnel import tunnel
 
 FIELD_MANAGER = "hardway"
 DIRECT = 2.0  # seconds after which a port is taken to be out of reach but over SSH
@@ -130,13 +132,13 @@ class Cluster:
             except OSError:
                 self._far.add(address)
         here = next((h for h in self._inventory.hosts if str(h.address) == address), None) or self._inventory.on("controller")[0]
-        return self.machine(here).dial(port, address)
+        return tunnel(self.machine(here).dial(port, address))
 
     def _loopback(self) -> Client:
         by_name = {host.name: host for host in self._inventory.hosts}
 
         def dial(name: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG001 - the interface of Client
-            return self.machine(by_name[name]).dial(port)
+            return tunnel(self.machine(by_name[name]).dial(port))
 
         return Client(dial, self._context("admin", "kubernetes"), "localhost")
 
