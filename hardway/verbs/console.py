@@ -1,0 +1,123 @@
+"""What an operator sees: results on standard output, the narration on standard error; plain lines without a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hardway.errors import Finding, Mistake
+
+if TYPE_CHECKING:  # rich takes 0.06 s to import; `./inv --list` does without
+    from rich.console import Console as Rich
+    from rich.status import Status
+
+QUIET = 10.0  # seconds between two lines of passing progress, where there is no terminal to redraw
+
+
+def out(text: str) -> None:
+    """Print a line of the result."""
+    sys.stdout.write(f"{text}\n")
+
+
+def err(text: str) -> None:
+    """Print a line of the narration."""
+    sys.stdout.flush()  # where both go to one file, they keep their order
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def mistake(error: Mistake) -> None:
+    """Print each finding on one line."""
+    for finding in error.findings:
+        err(f"error: {finding}")
+
+
+class Console:
+    """Prints for the verbs; colours only on a terminal, and never with NO_COLOR."""
+
+    def __init__(self) -> None:
+        from rich.console import Console as Rich
+
+        self._out = _rich(Rich, stderr=False)
+        self._err = _rich(Rich, stderr=True)
+
+    def result(self, text: str, style: str = "") -> None:
+        """Print what the operator asked for, as it is."""
+        self._out.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True, emoji=False)
+
+    def json(self, value: Any) -> None:
+        """Print a value for programs."""
+        out(json.dumps(value, indent=2))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print rows below the names of their columns."""
+        from rich.table import Table
+
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*(str(cell) for cell in row))
+        if self._out.is_terminal:
+            self._out.print(table)
+            return
+        with self._out.capture() as caught:  # for a program that reads it: whole cells, no blanks at the end
+            self._out.print(table, width=max(80, self._out.measure(table).maximum), no_wrap=True, crop=False, overflow="ignore")
+        for line in caught.get().splitlines():
+            out(line.rstrip())
+
+    def tell(self, text: str, style: str = "") -> None:
+        """Narrate in one line."""
+        sys.stdout.flush()
+        self._err.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True, emoji=False)
+
+    def warn(self, finding: Finding) -> None:
+        """Narrate what is allowed and seldom meant."""
+        self.tell(f"warning: {finding}", style="yellow")
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        """Narrate a long step: what happens in it is told to the Step, its time at the end."""
+        began = time.monotonic()
+        if self._err.is_terminal:
+            sys.stdout.flush()
+            with self._err.status(_escaped(title)) as status:
+                yield Step(console=self, title=title, status=status)
+        else:
+            self.tell(f"* {title}")
+            yield Step(console=self, title=title)
+        self.tell(f"* {title}: {time.monotonic() - began:.1f} s", style="green" if self._err.is_terminal else "")
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """A long step under way. Called with a line, it keeps it; `now` shows what will be replaced."""
+
+    console: Console
+    title: str
+    status: Status | None = None
+    shown: float = field(default_factory=time.monotonic)
+
+    def __call__(self, text: str) -> None:
+        self.console.tell(f"  {text}")
+
+    def now(self, text: str) -> None:
+        """Show passing progress, such as a percentage."""
+        if self.status:
+            self.status.update(_escaped(f"{self.title}: {text}"))
+        elif time.monotonic() - self.shown >= QUIET:
+            self.shown = time.monotonic()
+            self.console.tell(f"  {text}")
+
+
+def _rich(rich: type[Rich], *, stderr: bool) -> Rich:
+    return rich(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape  # a status reads markup, and a host's message may hold brackets
+
+    return escape(text)

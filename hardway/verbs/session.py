@@ -1,0 +1,52 @@
+"""What a verb works with: the inventory that was named, the directories beside it, the console."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+
+from hardway.verbs.cli import ROOT
+from hardway.verbs.console import Console
+
+if TYPE_CHECKING:
+    from hardway.inventory import Inventory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One run of a verb, by one operator, for one cluster."""
+
+    inventory: Inventory
+    console: Console
+    root: Path = ROOT  # of the repository: units/, templates/, upstream/
+    debug: bool = False
+
+    @classmethod
+    def open(cls, c: Context) -> Session:
+        """Read the inventory; its errors stop the verb, its warnings are told."""
+        from hardway import inventory
+
+        console = Console()
+        loaded = inventory.load(Path(c.config.hardway.inventory))
+        for finding in inventory.warnings(loaded):
+            console.warn(finding)
+        return cls(inventory=loaded, console=console, debug=c.config.hardway.debug)
+
+    @property
+    def state(self) -> Path:
+        """Where this cluster's keys and certificates are kept."""
+        return self.root / "state" / self.inventory.cluster
+
+    @property
+    def certs(self) -> Path:
+        """Where the authorities are declared."""
+        return self.root / "certs"
+
+
+def passthrough(c: Context) -> tuple[str, ...]:
+    """What stood behind `--` on the command line, word by word."""
+    words: tuple[str, ...] = c.config.hardway.passthrough
+    return words
