@@ -14,6 +14,7 @@ keep() {
     while :; do
         ip link del "$device" 2>/dev/null
         rm -rf "/run/systemd/nspawn/propagate/$device"
+        rm -f "/run/systemd/nspawn/locks/inode-$(cat "$dir/inode" 2>/dev/null)"
         for cgroup in $cgroups; do
             # What the last boot left behind; cAdvisor spends seconds on each.
             find "$cgroup" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null
@@ -56,6 +57,8 @@ boot() {
     fi
     cp -a files/. root/
     mount --bind containerd root/var/lib/containerd # containerd's own overlays do not stand on an overlay
+
+    stat --format=%d:%i root >inode # names nspawn's lock, which a killed one leaves behind
 
     # shellcheck disable=SC2086 # a list of options
     exec env SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 systemd-nspawn --quiet --directory=root --boot --register=no --keep-unit \

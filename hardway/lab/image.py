@@ -105,12 +105,12 @@ def ensure(cache: Path, tell: Callable[[str], None]) -> Path:
             part = cache / f"{digest()}.part"
             if part.exists():
                 shutil.rmtree(part)
-            _build(part)
+            _build(part, tell)
             part.rename(image)
     return image
 
 
-def _build(target: Path) -> None:
+def _build(target: Path, tell: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="hardway-") as name:
         work = Path(name)
         mirrors = []
@@ -124,26 +124,25 @@ def _build(target: Path) -> None:
             file.write_text(text)
         hook = work / "hook"
         hook.write_text(HOOK.format(masked=" ".join(MASKED)))
-        done = subprocess.run(
-            [
-                "mmdebstrap",
-                "--quiet",
-                "--mode=root",
-                *OPTIONS,
-                *(f"--aptopt={line}" for line in _proxies()),
-                f"--customize-hook=copy-in {work / 'files' / 'etc'} /",
-                f'--customize-hook=sh {hook} "$1"',
-                SUITE,
-                str(target),
-                *mirrors,
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"TMPDIR": name},
-        )
-    if done.returncode:
-        last = [line for line in done.stderr.splitlines() if line.startswith("E:")] or done.stderr.splitlines()[-1:]
+        argv = [
+            # Killed with us, in namespaces of its own: no half-built image goes on growing, no mount stays.
+            *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"),
+            *("mmdebstrap", "--mode=root", *OPTIONS),
+            *(f"--aptopt={line}" for line in _proxies()),
+            f"--customize-hook=copy-in {work / 'files' / 'etc'} /",
+            f'--customize-hook=sh {hook} "$1"',
+            *(SUITE, str(target), *mirrors),
+        ]
+        said = []
+        with subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": name}
+        ) as mmdebstrap:
+            for line in mmdebstrap.stderr or ():
+                said.append(line.strip())
+                if line.startswith("I: "):
+                    tell(f"lab: image: {line[3:].strip()}")
+    if mmdebstrap.returncode:
+        last = [line for line in said if line.startswith("E:")] or said[-1:]
         raise Mistake.at(
             "lab", f"mmdebstrap failed: {' '.join(last)}", "see that apt's sources answer (`apt-get update`), then run it again"
         )

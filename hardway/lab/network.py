@@ -32,7 +32,7 @@ def overlapping(network: IPv4Network, routes: str, own: str) -> str | None:
 
 
 def ip(*argv: str) -> str:
-    """Run ip(8)."""
+    """Run the program of iproute2."""
     done = subprocess.run(["ip", *argv], capture_output=True, text=True, check=False)
     if done.returncode:
         raise Mistake.at(
@@ -56,13 +56,15 @@ def check(cluster: str, network: IPv4Network) -> None:
         )
 
 
-def bridge(cluster: str, network: IPv4Network) -> None:
-    """Make the bridge, with the network's first address on it; it may be there already."""
+def bridge(cluster: str, network: IPv4Network) -> bool:
+    """Make the bridge, with the network's first address on it; whether it was missing."""
     name = device(cluster)
-    if not exists(name):
+    missing = not exists(name)
+    if missing:
         ip("link", "add", name, "address", mac(cluster), "type", "bridge", "forward_delay", "0")
     ip("link", "set", name, "alias", f"hardway lab: {cluster}", "up")
     ip("address", "replace", f"{network.network_address + 1}/{network.prefixlen}", "dev", name)
+    return missing
 
 
 def remove(name: str) -> None:

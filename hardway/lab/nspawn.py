@@ -6,18 +6,15 @@ They are root-equivalent on the machine that runs them.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -26,6 +23,7 @@ from typing import Literal
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.lab import cgroups, image, keys, network
+from hardway.lab.container import NSPAWN, Container
 from hardway.lab.machine import Lab, Machine, Process
 
 Tell = Callable[[str], None]
@@ -41,7 +39,6 @@ PROGRAMS = {  # what must be there, and the package that has it
     "unshare": "util-linux",
 }
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
-KEEPER = Path(__file__).with_name("host.sh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +73,8 @@ def up(inventory: Inventory, state: Path, tell: Tell, *, owner: int | None = Non
         host_keys = [(host, keys.ensure(state / "lab" / "keys" / host.name, host.name)) for host in inventory.hosts]
         keys.write_known(state / "known_hosts", host_keys)
         for host in inventory.hosts:
-            _start(inventory, lab, host, root, public)
+            address = f"{host.address}/{lab.network.prefixlen}"
+            Container(lab=lab, name=host.name).start(address, root, _files(inventory, host, state, public), tell)
         for name in sorted(_hosts(lab) - {host.name for host in inventory.hosts}):
             tell(f"{name}: is no longer in the inventory, and left alone; `lab.down` removes it")
         _wait(inventory, lab, tell, within)
@@ -94,7 +92,7 @@ def down(inventory: Inventory | str, state: Path, tell: Tell) -> None:
         if lab is not None:
             _same(lab, state)
             for name in sorted(_hosts(lab)):
-                _stop(lab, name)
+                Container(lab=lab, name=name).stop()
                 tell(f"{name}: stopped")
             cgroups.empty(lab.cgroups)
             for group in lab.cgroups:
@@ -105,6 +103,9 @@ def down(inventory: Inventory | str, state: Path, tell: Tell) -> None:
         if lab is not None:
             with Machine().locked():
                 restored = Machine().leave(cluster)
+            for directory in (NSPAWN / "propagate", NSPAWN / "locks", NSPAWN):
+                with suppress(OSError):  # somebody else's containers are there
+                    directory.rmdir()
             if restored:
                 tell(f"lab: put back {', '.join(restored)}")
 
@@ -118,7 +119,7 @@ def status(inventory: Inventory, state: Path) -> tuple[Status, ...]:
     names = [*known, *(sorted(_hosts(lab) - known.keys()) if lab else ())]
     found = []
     for name in names:
-        process = _keeper(lab, name) if lab else None
+        process = Container(lab=lab, name=name).keeper if lab else None
         host = known.get(name)
         answers = process is not None and host is not None and _banner(host)
         found.append(
@@ -229,7 +230,9 @@ def _enter(inventory: Inventory, state: Path, owner: int | None) -> Lab:
             owner=Process.of(owner) if owner else lab.owner if lab else None,
         )
         Machine().enter(lab)
-        network.bridge(cluster, cidr)
+        if network.bridge(cluster, cidr):
+            for name in _hosts(lab):
+                Container(lab=lab, name=name).attach()
     for group in lab.cgroups:
         cgroups.make(group)
     return lab
@@ -240,90 +243,23 @@ def _hosts(lab: Lab) -> set[str]:
     return {file.name for file in records.iterdir() if file.suffix not in {".json", ".part"}} if records.is_dir() else set()
 
 
-def _keeper(lab: Lab, name: str) -> Process | None:
-    return Process.recorded(Machine().records(lab.cluster) / name)
-
-
-def _start(inventory: Inventory, lab: Lab, host: Host, root: Path, public: str) -> None:
-    directory = lab.state / "lab" / "hosts" / host.name
-    device = network.device(lab.cluster, host.name)
-    address = f"{host.address}/{lab.network.prefixlen}"
-    groups = tuple(group / host.name for group in lab.cgroups)
-    if _keeper(lab, host.name):
-        if (directory / "address").read_text() != address:
-            raise Mistake.at(f"hosts.{host.name}.address", "the host runs with another one", "`lab.down` first, then `lab.up`")
-        return
-    cgroups.empty(groups)  # its keeper may have died alone
-    for group in groups:
-        cgroups.remove(group)
-        cgroups.make(group)
-    for name in ("upper", "work", "root", "containerd", "files"):
-        (directory / name).mkdir(mode=0o755, parents=True, exist_ok=True)
-    (directory / "address").write_text(address)
-    for path, (text, mode) in _files(inventory, host, lab.state, public).items():
-        file = directory / "files" / path
-        file.parent.mkdir(mode=0o700 if file.parent.name == ".ssh" else 0o755, parents=True, exist_ok=True)
-        file.touch(mode=mode)
-        file.write_text(text)
-    (directory / "files" / "root").chmod(0o700)
-    kept = directory / "image"  # a host that was made from one image stays with it
-    devices = " ".join(f"--bind={path}" for path in ("/dev/kmsg", "/dev/fuse") if Path(path).exists())
-    environment = {
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "name": host.name,
-        "dir": str(directory),
-        "image": str(kept.readlink() if kept.is_symlink() and kept.exists() else root),
-        "device": device,
-        "mac": network.mac(lab.cluster, host.name),
-        "bridge": network.device(lab.cluster),
-        "address": address,
-        "gateway": str(lab.network.network_address + 1),
-        "cgroups": " ".join(map(str, groups)),
-        "devices": devices,
-        "record": str(Machine().records(lab.cluster) / host.name),
-    }
-    with (directory / "console.log").open("wb") as log:
-        subprocess.run(
-            ["setsid", "--fork", "sh", KEEPER, "keep"],
-            check=True,
-            env=environment,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-
-
 def _files(inventory: Inventory, host: Host, state: Path, public: str) -> dict[str, tuple[str, int]]:
     """What the provider puts on a host, beside its image: path -> text and mode."""
     names = [f"{other.address} {other.name}" for other in inventory.hosts]
     if inventory.endpoint.name:
         names.append(f"{inventory.endpoint.address} {inventory.endpoint.name}")
     private = state / "lab" / "keys" / host.name
+    let_in = [public]
+    if host.ssh.key and (own := host.ssh.key.with_name(host.ssh.key.name + ".pub")).exists():
+        let_in.append(own.read_text().strip())
     return {
         "etc/hostname": (f"{host.name}\n", 0o644),
         "etc/hosts": ("\n".join(["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", *names, ""]), 0o644),
         "etc/ssh/ssh_host_ed25519_key": (private.read_text(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (private.with_name(private.name + ".pub").read_text(), 0o644),
         "etc/ssh/sshd_config.d/port.conf": (f"Port {host.ssh.port}\n", 0o644),
-        "root/.ssh/authorized_keys": (f"{public}\n", 0o600),
+        "root/.ssh/authorized_keys": ("\n".join([*let_in, ""]), 0o600),
     }
-
-
-def _stop(lab: Lab, name: str) -> None:
-    """End a host at once: what it had is about to be removed."""
-    keeper = _keeper(lab, name)
-    if keeper:
-        os.kill(keeper.pid, signal.SIGKILL)
-        while keeper.runs:
-            time.sleep(0.01)
-    groups = tuple(group / name for group in lab.cgroups)
-    cgroups.empty(groups)
-    network.remove(network.device(lab.cluster, name))
-    shutil.rmtree(Path("/run/systemd/nspawn/propagate") / network.device(lab.cluster, name), ignore_errors=True)
-    for group in groups:
-        if group.exists():
-            cgroups.remove(group)
 
 
 def _banner(host: Host, timeout: float = 1) -> bool:
@@ -342,7 +278,7 @@ def _wait(inventory: Inventory, lab: Lab, tell: Tell, within: float) -> None:
     def answers(host: Host) -> Finding | None:
         log = lab.state / "lab" / "hosts" / host.name / "console.log"
         while not _banner(host):
-            starting = _keeper(lab, host.name) is not None or time.monotonic() < deadline - within + 5
+            starting = Container(lab=lab, name=host.name).keeper is not None or time.monotonic() < deadline - within + 5
             if enough.wait(0.1) or time.monotonic() > deadline or not starting:
                 last = " / ".join(line for line in log.read_text(errors="replace").splitlines()[-3:] if line.strip())
                 what = "does not boot" if not starting else f"SSH does not answer after {within:.0f} s"
@@ -360,6 +296,7 @@ def _wait(inventory: Inventory, lab: Lab, tell: Tell, within: float) -> None:
         raise Mistake(*failed)
 
 
-def describe(lab: Lab) -> str:
-    """The lab as JSON, for people who look."""
-    return json.dumps(json.loads(lab.dump()), indent=2)
+def ssh(host: Host, state: Path) -> list[str]:
+    """The command that logs in to a lab host with the lab's key, and checks the host's."""
+    options = ["-o", f"UserKnownHostsFile={state / 'known_hosts'}", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
+    return ["ssh", "-i", str(key(state)), "-p", str(host.ssh.port), *options, f"root@{host.address}"]
