@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ssl
-import tarfile
 import time
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -17,51 +17,70 @@ from hardway.binaries.site import Site, Unreachable
 from hardway.binaries.upstream import Project
 from hardway.errors import Mistake
 
-CHUNK = 1 << 18
 CUT = (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError, httpx2.ConnectError, httpx2.ConnectTimeout)
 UNREACHABLE = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError)
 
 
-def text(site: Site, file: str) -> str:
-    """A small file, such as one of checksums."""
-    url = site.url(file)
-    with _client(site) as client:
-        for attempt in range(1, site.attempts + 1):
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """An open client of a release site; one for a run, for a client takes 40 ms to make."""
+
+    site: Site
+    client: httpx2.Client
+
+    @classmethod
+    @contextmanager
+    def of(cls, site: Site) -> Iterator[Downloads]:
+        """The client as long as the context lasts."""
+        timeout = httpx2.Timeout(site.read, connect=site.connect)
+        with httpx2.Client(timeout=timeout, follow_redirects=True) as client:
+            yield cls(site, client)
+
+    def text(self, file: str) -> str:
+        """A small file, such as one of checksums."""
+        url = self.site.url(file)
+        for attempt in range(1, self.site.attempts + 1):
             try:
-                answer = client.get(url)
+                answer = self.client.get(url)
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                _judge(site, error, url, attempt, begun=attempt > 1)
+                _judge(self.site, error, url, attempt, begun=attempt > 1)
             else:
                 _accept(answer, url)
                 return answer.text
-    raise AssertionError(url)  # _judge raises at the last attempt
+        raise AssertionError(url)  # _judge raises at the last attempt
 
-
-def download(site: Site, file: str, known: Known, partial: Path, tell: Callable[[str], None]) -> Path:
-    """A whole file in the folder `partial`, with the known digest; after a cut it goes on, also in a later run."""
-    url = site.url(file)
-    partial.mkdir(parents=True, exist_ok=True)
-    # Named by the digest too: what is left of another release of the same name is never gone on with.
-    target = partial / f"{known.sha256[:16]}-{file.rpartition('/')[2]}"
-    with _client(site) as client:
-        for attempt in range(1, site.attempts + 1):
+    def file(self, file: str, known: Known, partial: Path, tell: Callable[[str], None]) -> Path:
+        """A whole file in the folder `partial`, with the known digest; after a cut it goes on, also in a later run."""
+        url = self.site.url(file)
+        partial.mkdir(parents=True, exist_ok=True)
+        # Named by the digest too: what is left of another release of the same name is never gone on with.
+        target = partial / f"{known.sha256[:16]}-{file.rpartition('/')[2]}"
+        for attempt in range(1, self.site.attempts + 1):
             before = target.stat().st_size if target.exists() else 0
             try:
-                _transfer(client, url, target, tell)
+                _transfer(self.client, url, target, tell)
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 after = target.stat().st_size if target.exists() else 0
-                _judge(site, error, url, attempt, begun=attempt > 1 or after > before)
+                _judge(self.site, error, url, attempt, begun=attempt > 1 or after > before)
                 tell(f"{url}: cut after {after / 1e6:.1f} MB ({_reason(error)}); going on from there")
             else:
                 break
-    if (got := digest(target)) != known.sha256:
-        target.unlink()
-        raise Mistake.at(url, f"has SHA-256 {got}, not {known.sha256} as {known}; removed", "do not use it: find out who changed what")
-    return target
+        if (got := digest(target)) != known.sha256:
+            target.unlink()
+            raise Mistake.at(url, f"has SHA-256 {got}, not {known.sha256} as {known}; removed", "do not use it: find out who changed what")
+        return target
 
-
-def _client(site: Site) -> httpx2.Client:
-    return httpx2.Client(timeout=httpx2.Timeout(site.read, connect=site.connect), follow_redirects=True)
+    def published(self, project: Project, file: str, version: str, arch: str) -> Known:
+        """The digest that the same site publishes for a release file."""
+        program = file.rpartition("/")[2]
+        sums = project.release.digests.format(version=version, arch=arch, program=program)
+        found = parse(self.text(sums), where=self.site.url(sums))
+        sha256 = found.get(program) or found.get("")
+        if sha256 is None:
+            raise Mistake.at(
+                self.site.url(sums), f"has no digest of {program}", "check the version in the inventory, or set binaries.source: build"
+            )
+        return Known(sha256=sha256, by="published", where=self.site.url(sums))
 
 
 def _judge(site: Site, error: Exception, url: str, attempt: int, *, begun: bool) -> None:
@@ -80,43 +99,13 @@ def _judge(site: Site, error: Exception, url: str, attempt: int, *, begun: bool)
     time.sleep(site.pause * attempt)
 
 
-def published(project: Project, site: Site, file: str, version: str, arch: str) -> Known:
-    """The digest that the same site publishes for a release file."""
-    program = file.rpartition("/")[2]
-    sums = project.release.digests.format(version=version, arch=arch, program=program)
-    found = parse(text(site, sums), where=site.url(sums))
-    sha256 = found.get(program) or found.get("")
-    if sha256 is None:
-        raise Mistake.at(site.url(sums), f"has no digest of {program}", "check the version in the inventory, or set binaries.source: build")
-    return Known(sha256=sha256, by="published", where=site.url(sums))
-
-
-def extract(archive: Path, members: Mapping[str, str], folder: Path, *, where: str) -> dict[str, Path]:
-    """The files of a .tar.gz named by `members` (name -> path in the archive), written into a folder."""
-    try:
-        made = {}
-        with tarfile.open(archive, "r:gz") as tar:
-            for name, member in members.items():
-                if (source := tar.extractfile(member)) is None:
-                    raise Mistake.at(where, f"{member} in it is no regular file", "look at what the site serves")
-                made[name] = folder / name
-                with source, made[name].open("wb") as file:
-                    while chunk := source.read(CHUNK):
-                        file.write(chunk)
-    except KeyError as error:
-        raise Mistake.at(where, str(error.args[0]), "look at what the site serves") from error
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise Mistake.at(where, f"is a broken archive: {error}", "look at what the site serves") from error
-    return made
-
-
 def _transfer(client: httpx2.Client, url: str, target: Path, tell: Callable[[str], None]) -> None:
     """One GET into a file, from where the file ends."""
     start = target.stat().st_size if target.exists() else 0
     # Without compression: Range counts the bytes that are sent.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with client.stream("GET", url, headers=headers) as answer:
-        if answer.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if answer.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
             return  # it is all there, or too long: its digest tells
         _accept(answer, url)
         resumed = answer.status_code == httpx2.codes.PARTIAL_CONTENT

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hardway.binaries import digests, upstream
+from hardway.binaries.archive import extract
 from hardway.binaries.build import build
 from hardway.binaries.cache import Entry, Shelf
 from hardway.binaries.site import Site, Unreachable
@@ -14,6 +16,9 @@ from hardway.binaries.source import Source
 from hardway.binaries.upstream import UPSTREAM, Project
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
+
+if TYPE_CHECKING:
+    from hardway.binaries.download import Downloads
 
 CACHE = Path("~/.cache/hardway").expanduser()
 CACHED = "local cache"
@@ -131,25 +136,28 @@ class _Wanted:
         file = self.project.release_file(name, self.version, self.arch)
         known = digests.known(file, self.committed, self.pins)
         if known is None:
+            self._refuse_unknown(file)
             self._first_use(file, str(entry.release_sha256))
             return True
         return known.sha256 == entry.release_sha256
 
-    def _first_use(self, file: str, sha256: str) -> None:
+    def _refuse_unknown(self, file: str) -> None:
         if self.inventory.binaries.pins == "required":
             raise Mistake.at(
                 file,
-                f"no digest is committed or pinned, and the inventory says binaries.pins: {self.inventory.binaries.pins}",
+                "no digest of it is committed or pinned, and the inventory says binaries.pins: required",
                 "run ./inv binaries --lock, look at what changes in upstream/ and commit it; or set binaries.source: build",
             )
-        if self.pins.path is not None:
-            self.tell(f"{file}: first use, not pinned; SHA-256 {sha256} is remembered in {self.pins.path}")
-            self.pins.remember(file, sha256)
-        else:
-            self.tell(f"{file}: first use, not pinned")
+
+    def _first_use(self, file: str, sha256: str) -> None:
+        self.pins.remember(file, sha256)
+        remembered = f"; SHA-256 {sha256} is remembered in {self.pins.path}" if self.pins.path else ""
+        self.tell(f"{file}: first use, not pinned{remembered}")
 
     def _downloaded(self, names: Collection[str], scratch: Path) -> dict[str, Binary]:
         """What a release site gives; nothing if it cannot be reached and a build may do."""
+        from hardway.binaries.download import Downloads  # noqa: PLC0415 - httpx2 takes 45 ms to import, and most runs download nothing
+
         files: dict[str, list[str]] = {}
         for name in names:
             if self.shelf.find(RELEASE, name):
@@ -157,30 +165,29 @@ class _Wanted:
             files.setdefault(self.project.release_file(name, self.version, self.arch), []).append(name)
         found: dict[str, Binary] = {}
         try:
-            for file, inside in files.items():
-                found |= self._release(file, inside, scratch)
+            with Downloads.of(self.site) as downloads:
+                for file, inside in files.items():
+                    found |= self._release(file, inside, scratch, downloads)
         except Unreachable as error:
             if self.inventory.binaries.source == "download":
                 raise Mistake.at(str(error), "cannot be reached", "set binaries.mirror, or binaries.source: build") from error
             self.tell(f"{self.label}: no release site can be reached ({error}); building from Go modules instead")
         return found
 
-    def _release(self, file: str, names: Collection[str], scratch: Path) -> dict[str, Binary]:
-        from hardway.binaries import download  # noqa: PLC0415 - httpx2 takes 45 ms to import, and most runs download nothing
-
+    def _release(self, file: str, names: Collection[str], scratch: Path, downloads: Downloads) -> dict[str, Binary]:
         known = digests.known(file, self.committed, self.pins)
-        if known is None and self.inventory.binaries.pins == "required":
-            self._first_use(file, "")
-        sought = known or download.published(self.project, self.site, file, self.version, self.arch)
+        if known is None:
+            self._refuse_unknown(file)
+        sought = known or downloads.published(self.project, file, self.version, self.arch)
         url = self.site.url(file)
         self.tell(f"{self.label}: downloading {url}")
-        whole = download.download(self.site, file, sought, self.shelf.partial, self.tell)
+        whole = downloads.file(file, sought, self.shelf.partial, self.tell)
         try:
             made = dict.fromkeys(names, whole)
             if (member := self.project.release.member) is not None:
                 # All of the archive's programs: the next one asked for is there already.
                 members = {name: member.format(program=name, version=self.version, arch=self.arch) for name in self.project.programs}
-                made = download.extract(whole, members, scratch, where=url)
+                made = extract(whole, members, scratch, where=url)
             if known is None:
                 self._first_use(file, sought.sha256)
             entries = {name: self.shelf.put(RELEASE, name, path, origin=url, release_sha256=sought.sha256) for name, path in made.items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hardway.binaries.digests import Committed
-from hardway.binaries.download import published
+from hardway.binaries.download import Downloads
 from hardway.binaries.site import Site, Unreachable
 from hardway.binaries.upstream import PROJECTS, UPSTREAM
 from hardway.errors import Mistake
@@ -30,23 +30,24 @@ def lock(inventory: Inventory, tell: Callable[[str], None], *, site: Site | None
     site = site or Site(mirror=inventory.binaries.mirror)
     changes: list[Change] = []
     texts: list[tuple[Committed, dict[str, str]]] = []
-    for project in PROJECTS:
-        version = project.version(inventory)
-        committed = Committed(folder / project.name)
-        now = committed.read()
-        tell(f"{project.name} {version}: asking for its published digests")
-        for arch in ARCHITECTURES:
-            for file in dict.fromkeys(project.release_file(program, version, arch) for program in project.programs):
-                try:
-                    sha256 = published(project, site, file, version, arch).sha256
-                except Unreachable as error:
-                    raise Mistake.at(
-                        str(error), "cannot be reached; nothing is changed", "lock where it can be, or set binaries.mirror"
-                    ) from error
-                if now.get(file) != sha256:
-                    changes.append(Change(file=file, old=now.get(file), new=sha256))
-                    now[file] = sha256
-        texts.append((committed, now))
+    with Downloads.of(site) as downloads:
+        for project in PROJECTS:
+            version = project.version(inventory)
+            committed = Committed(folder / project.name)
+            now = committed.read()
+            tell(f"{project.name} {version}: asking for its published digests")
+            for arch in ARCHITECTURES:
+                for file in dict.fromkeys(project.release_file(program, version, arch) for program in project.programs):
+                    try:
+                        sha256 = downloads.published(project, file, version, arch).sha256
+                    except Unreachable as error:
+                        raise Mistake.at(
+                            str(error), "cannot be reached; nothing is changed", "lock where it can be, or set binaries.mirror"
+                        ) from error
+                    if now.get(file) != sha256:
+                        changes.append(Change(file=file, old=now.get(file), new=sha256))
+                        now[file] = sha256
+            texts.append((committed, now))
     if changes:
         for committed, digests in texts:
             committed.write(digests)
