@@ -1,10 +1,17 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import develop, inventory
+from hardway.verbs import develop, inventory, kubectl, push, up
 from hardway.verbs.cli import Cli
 
 CONTENTS = {
+    "The cluster": {
+        "up": up.up,
+        "plan": push.plan,
+        "push": push.push,
+        "kubectl": kubectl.kubectl,
+    },
     "What it is made of": {
+        "render": push.render,
         "inventory.schema": inventory.schema,
     },
     "This repository": {

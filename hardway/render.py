@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -74,6 +75,15 @@ def manifests(component: Component, inventory: Inventory) -> tuple[Manifest, ...
     return tuple(
         Manifest(object=Document.parse(text(template, inventory=inventory), name=template.source).data) for template in component.manifests
     )
+
+
+def admin_kubeconfig(inventory: Inventory, credentials: Credentials) -> Secret:
+    """The operator's own access, whole in one file."""
+    values = {
+        "certificate_authority": b64encode(credentials.trusts["kubernetes"].bundle.encode()).decode(),
+        "client": b64encode(credentials.operator("admin").data).decode(),
+    }
+    return Secret(text(Template(source="templates/admin.kubeconfig.yaml", values=values, secret=True), inventory=inventory).encode())
 
 
 def owner(file: File[Content], components: Iterable[Component]) -> Component | None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardway.errors import Finding, Mistake
@@ -50,9 +51,16 @@ class Console:
         """Print what the operator asked for, as it is."""
         self._out.print(text, style=style or None, markup=False, highlight=False, soft_wrap=True, emoji=False)
 
-    def json(self, value: Any) -> None:
-        """Print a value for programs."""
-        out(json.dumps(value, indent=2))
+    def json(self, value: Any, where: str = "-") -> None:
+        """Give a value to programs: `-` is standard output, anything else a file."""
+        text = json.dumps(value, indent=2)
+        if where == "-":
+            out(text)
+            return
+        try:
+            Path(where).write_text(f"{text}\n")
+        except OSError as error:
+            raise Mistake.at(where, f"cannot be written: {error.strerror}") from None
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print rows below the names of their columns."""

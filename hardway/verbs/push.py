@@ -1,0 +1,111 @@
+"""plan, push, render: what the machines should carry, what differs, and making it so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from hardway.errors import Mistake
+from hardway.verbs.session import Session
+
+if TYPE_CHECKING:
+    from hardway.plan import Change
+    from hardway.push import Survey
+    from hardway.remote.cluster import Cluster
+
+PENDING = 2  # exit code of `plan`
+
+
+@task(
+    auto_shortflags=False,
+    help={"json": "write the plan as JSON to this file, - for standard output", "verify": "hash every file on the hosts again, trusting no memory"},
+)
+def plan(c: Context, json: str = "", verify: bool = False) -> None:
+    """Show what differs and why; changes nothing, exits 2 if something does."""
+    from hardway.plan import document
+    from hardway.push import survey
+    from hardway.state import State
+    from hardway.verbs.running import programs, running, scratch
+
+    session = Session.open(c)
+    with session.console.step("compare") as tell, scratch(State(session.state)) as state, running(session, state, tell) as cluster:
+        found = survey(cluster, programs(session, tell), tell, verify=verify)
+        if json:
+            session.console.json(document(found.plans, found.objects), json)
+        else:
+            _show(session, cluster, found)
+    raise Exit(code=PENDING if found.changes else 0)
+
+
+@task(auto_shortflags=False, help={"verify": "hash every file on the hosts again, trusting no memory"})
+def push(c: Context, verify: bool = False) -> None:
+    """Make every machine match the inventory; a second run changes nothing."""
+    session = Session.open(c)
+    with session.console.step("push") as tell:
+        changes = make_so(session, tell, verify=verify)
+    session.console.result(f"{changes} changes" if changes else "nothing to change")
+
+
+@task(auto_shortflags=False, help={"host": "only this one", "out": "write the tree below this directory instead"})
+def render(c: Context, host: str = "", out: str = "") -> None:
+    """Show every file that a host would get, with placeholders for keys and binaries."""
+    from hardway.pki import declared
+    from hardway.render import tree
+
+    session = Session.open(c)
+    hosts = [h for h in session.inventory.hosts if host in {"", h.name}]
+    if not hosts:
+        raise Mistake.at("--host", f"{host} is not in the inventory", f"it has {', '.join(h.name for h in session.inventory.hosts)}")
+    declarations = declared.load(session.certs)
+    for one in hosts:
+        for path, text in tree(declarations, session.inventory, one).items():
+            if out:
+                file = Path(out) / one.name / str(path).lstrip("/")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text)
+            else:
+                session.console.result(f"# {one.name}:{path}", style="bold")
+                session.console.result(text)
+
+
+def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = False) -> int:
+    """Survey and push; the number of changes that were made."""
+    from hardway.push import push as apply
+    from hardway.push import survey
+    from hardway.state import State
+    from hardway.verbs.running import programs, running, write_kubeconfig
+
+    state = State(session.state)
+    with running(session, state, tell) as cluster:
+        found = survey(cluster, programs(session, tell), tell, verify=verify)
+        apply(cluster, found, tell)
+        write_kubeconfig(session.inventory, cluster, state)
+    return found.changes
+
+
+def _show(session: Session, cluster: Cluster, found: Survey) -> None:
+    """A row for each change, then the diffs of texts; a secret shows by its path alone."""
+    from hardway.plan import diff
+
+    rows = [(p.host.name, *_row(change)) for p in found.plans for change in p.changes]
+    rows += [("cluster", *_row(change)) for change in found.objects]
+    if not rows:
+        session.console.result("nothing to change")
+        return
+    session.console.table(("host", "component", "action", "what", "why"), rows)
+    for one in found.plans:
+        updates = [change for change in one.changes if change.action == "update" and diff(change, "")]
+        texts = cluster.machine(one.host).read([change.file.path for change in updates if change.file]) if updates else {}
+        for change in updates:
+            if change.file and (shown := diff(change, texts.get(change.file.path, ""))):
+                session.console.result(f"\n{one.host.name}:\n{shown}")
+    session.console.result(f"\n{found.changes} changes; `./inv push` makes them")
+
+
+def _row(change: Change) -> tuple[str, str, str, str]:
+    return change.component, change.action, change.what, change.why

@@ -1,0 +1,92 @@
+"""From a session to the running cluster: credentials, machines, binaries."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hardway import render
+from hardway.binaries.fetch import CACHE, fetch
+from hardway.components import ALL
+from hardway.desired import Blob, Secret
+from hardway.inventory import Inventory
+from hardway.lab import nspawn
+from hardway.pki import declared, issue
+from hardway.pki.credentials import credentials
+from hardway.remote.cluster import Cluster
+from hardway.remote.machine import Machine
+from hardway.remote.ssh import line
+from hardway.state import State
+from hardway.verbs.session import Session
+
+Tell = Callable[[str], None]
+
+KUBECONFIG = "admin.kubeconfig"
+BOOTSTRAP_MINUTES = 10  # what the certificate for the first binding is good for
+
+
+@contextmanager
+def scratch(state: State) -> Iterator[State]:
+    """A copy of the PKI that is gone afterwards: a dry run issues into it what is missing, and leaves the original as it is."""
+    with tempfile.TemporaryDirectory(dir=state.root if state.root.exists() else None, prefix=".plan-") as directory:
+        if (state.root / "pki").exists():
+            shutil.copytree(state.root / "pki", Path(directory) / "pki")
+        yield State(Path(directory))
+
+
+@contextmanager
+def running(session: Session, state: State, tell: Tell) -> Iterator[Cluster]:
+    """The cluster of a session, with what `state` holds as its credentials; whatever is missing there is issued."""
+    # Paramiko tells its log of every refused connection; a gate that waits for a port makes many.
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    inventory = session.inventory
+    declarations = declared.load(session.certs)
+    made = issue.ensure(declarations, inventory, state, datetime.now(UTC))
+    for one in made[:3]:
+        tell(f"issued {one}")
+    if len(made) > 3:
+        tell(f"issued {len(made) - 3} more keys and certificates")
+    identity = nspawn.key(session.state) if inventory.lab else None
+    machines = {
+        host.name: Machine(
+            name=host.name,
+            line=line(host, identity=identity, known_hosts=session.state / "known_hosts"),
+            sudo=host.ssh.sudo,
+        )
+        for host in inventory.hosts
+    }
+
+    def masters() -> Secret:
+        return issue.short_lived(state, "kubernetes", "hardway-bootstrap", "system:masters", BOOTSTRAP_MINUTES, datetime.now(UTC))
+
+    cluster = Cluster(inventory, credentials(declarations, inventory, state), machines, masters)
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def programs(session: Session, tell: Tell) -> Callable[[str], Mapping[str, Blob]]:
+    """The binaries of every component, by architecture; brought into the cache at the first question."""
+    found: dict[str, Mapping[str, Blob]] = {}
+    names = sorted({name for component in ALL for name in component.programs if session.inventory.on(component.on)})
+
+    def by_architecture(arch: str) -> Mapping[str, Blob]:
+        if arch not in found:
+            brought = fetch(names, arch, session.inventory, CACHE, tell, pins=session.state / "pins.json")
+            found[arch] = {name: Blob(sha256=one.sha256, size=one.size, local=one.path) for name, one in brought.items()}
+        return found[arch]
+
+    return by_architecture
+
+
+def write_kubeconfig(inventory: Inventory, cluster: Cluster, state: State) -> None:
+    """Give the operator access, if what he has is not that already."""
+    text = render.admin_kubeconfig(inventory, cluster.credentials).data
+    if not state.path(KUBECONFIG).exists() or state.read(KUBECONFIG) != text:
+        state.write(KUBECONFIG, text)
