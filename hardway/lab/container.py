@@ -76,7 +76,7 @@ class Container:
                 if changed:
                     self._rename_neighbours()
                 return
-            tell(f"{self.name}: boots again, since {' '.join(sorted(changed))} changed")
+            tell(f"{self.name}: boots again, since what it was made with has changed")
         self.stop()  # also what is left when a keeper died alone
         for group in self.groups:
             cgroups.make(group)
