@@ -47,28 +47,32 @@ def build(source: Source, programs: Sequence[str], arch: str, scratch: Path, tel
     out.mkdir()
     began = time.monotonic()
     argv = ["go", "build", "-v", "-ldflags", ldflags, "-o", f"{out}/", *packages]
-    process = subprocess.Popen(argv, cwd=source.folder, env=environment(arch), stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     narration = _Narration()
-    reader = threading.Thread(target=narration.follow, args=(process.stderr,), daemon=True)
-    reader.start()
-    try:
-        while True:
-            try:
-                code = process.wait(timeout=ALIVE)
-                break
-            except subprocess.TimeoutExpired:
+    with subprocess.Popen(
+        argv, cwd=source.folder, env=environment(arch), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        reader = threading.Thread(target=narration.follow, args=(process.stderr,), daemon=True)
+        reader.start()
+        try:
+            while (code := _waited(process)) is None:
                 tell(f"{name}: {narration.packages} packages compiled, {time.monotonic() - began:.0f} s")
-        reader.join()
-    finally:
-        if process.poll() is None:
+        except BaseException:
             process.terminate()
-            process.wait()
+            raise
+        reader.join()
     if code:
         raise Mistake.at(
             f"go build of {name}", " ".join([*narration.other][-5:]) or f"exit code {code}", "run the same again: it goes on from there"
         )
     tell(f"{name}: built in {time.monotonic() - began:.0f} s, {narration.packages} packages compiled")
     return {program: out / _built_name(source.project.programs[program]) for program in programs}, f"Go build of {source.module}, {release}"
+
+
+def _waited(process: subprocess.Popen[str]) -> int | None:
+    try:
+        return process.wait(timeout=ALIVE)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _built_name(package: str) -> str:
