@@ -64,18 +64,18 @@ class Console:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print rows below the names of their columns."""
+        cells = [[str(cell) for cell in row] for row in rows]
+        if not self._out.is_terminal:  # for a program that reads it: nothing folded or cut
+            widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+            for line in [columns, *cells]:
+                out("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+            return
         from rich.table import Table
 
         table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-        for row in rows:
-            table.add_row(*(str(cell) for cell in row))
-        if self._out.is_terminal:
-            self._out.print(table)
-            return
-        with self._out.capture() as caught:  # for a program that reads it: whole cells, no blanks at the end
-            self._out.print(table, width=max(80, self._out.measure(table).maximum), no_wrap=True, crop=False, overflow="ignore")
-        for line in caught.get().splitlines():
-            out(line.rstrip())
+        for line in cells:
+            table.add_row(*line)
+        self._out.print(table)
 
     def tell(self, text: str, style: str = "") -> None:
         """Narrate in one line."""

@@ -15,6 +15,7 @@ from hardway.verbs import console
 from hardway.verbs.cli import ROOT, USAGE
 from hardway.verbs.session import passthrough
 
+PYTEST = ("pytest", "-c", str(ROOT / "pyproject.toml"))  # our settings, also for a test elsewhere
 QUICK = "not lab and not build and not full"
 DEFAULT = "not full"
 
@@ -26,7 +27,7 @@ def check(c: Context) -> None:
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
         "mypy": ["mypy"],
-        "quick tests": ["pytest", "-m", QUICK],
+        "quick tests": [*PYTEST, "-m", QUICK],
     }
     failed = [name for name, argv in steps.items() if not _passes(name, argv)]
     if failed:
@@ -42,7 +43,7 @@ def test(c: Context, quick: bool = False, full: bool = False) -> None:  # noqa: 
     if quick and full:
         raise Exit("test: --quick and --full are two different runs; take one", code=USAGE)
     marks = QUICK if quick else "" if full else DEFAULT
-    if _python("pytest", "-m", marks, "--durations=10", *passthrough(c)):
+    if _python(*PYTEST, "-m", marks, "--durations=10", *passthrough(c)):
         raise Exit(code=1)  # pytest's summary stays the last line
 
 
