@@ -17,6 +17,7 @@ from hardway.inventory.document import Document
 FIRST_LINE = "# A declaration: what is issued, and who reads it. Keys and certificates are in state/, never here."
 
 Usage = Literal["server", "client"]
+Wrong = tuple[tuple[str | int, ...], str]  # the field, and what is wrong with it
 San = Literal["host.name", "host.address", "host.sans", "loopback", "endpoint", "service"]
 
 
@@ -97,91 +98,91 @@ _FILLED_IN = frozenset({"host.name", "cluster"})
 
 def load(directory: Path) -> Declarations:
     """Read every declaration of a directory; all that is wrong is told at once."""
-    findings = [finding for path in sorted(directory.rglob("*")) if path.is_file() for finding in _refused(path)]
-    found: list[tuple[Document, Authority | KeyPair | Encryption]] = []
-    for path in sorted(directory.glob("*.yaml")):
-        kind = _KIND.search(path.read_text(errors="replace"))
-        if kind is None:
-            findings.append(Finding(where=str(path), what="declares nothing", next_step=f"begin with one of {', '.join(_KINDS)}"))
-            continue
+    findings: list[Finding] = []
+    found: list[Authority | KeyPair | Encryption] = []
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         try:
-            document = Document.open(path)
-            found.append((document, document.into(_KINDS[kind[1]])))
+            _refuse_key(path)
+            if path.suffix == ".yaml":
+                found.append(_read(path))
         except Mistake as mistake:
             findings.extend(mistake.findings)
-    findings.extend(finding for document, one in found for finding in _wrong(document, Path(document.name).stem, one))
-    authorities = tuple(one for _, one in found if isinstance(one, Authority))
-    encryption = [one for _, one in found if isinstance(one, Encryption)]
+    authorities = tuple(one for one in found if isinstance(one, Authority))
     findings.extend(_clashes(directory, authorities))
     if not found and not findings:
         findings.append(Finding(where=str(directory), what="no declaration here", next_step="restore certs/ from the repository"))
-    if len(encryption) > 1:
-        findings.append(Finding(where=str(directory), what="encryption is declared twice", next_step="keep one of the files"))
     if findings:
         raise Mistake(*findings)
     return Declarations(
         authorities=authorities,
-        key_pairs=tuple(one for _, one in found if isinstance(one, KeyPair)),
-        encryption=encryption[0] if encryption else None,
+        key_pairs=tuple(one for one in found if isinstance(one, KeyPair)),
+        encryption=next((one for one in found if isinstance(one, Encryption)), None),
     )
 
 
-def _refused(path: Path) -> Iterator[Finding]:
-    data = path.read_bytes()
-    if b"-----BEGIN" in data:
-        what, step = "holds a key or certificate", "move it out of certs/, and replace that key if the file was ever committed"
-        yield Finding(where=str(path), what=what, next_step=step)
-    elif path.suffix == ".yaml" and data.split(b"\n", 1)[0].rstrip() != FIRST_LINE.encode():
-        yield Finding(where=f"{path}:1", what="does not say that it is a declaration", next_step=f"let its first line be: {FIRST_LINE}")
+def _refuse_key(path: Path) -> None:
+    """What is refused is not parsed: no message about it can show a part of it."""
+    if b"-----BEGIN" in path.read_bytes():
+        step = "move it out of certs/, and replace that key if the file was ever committed"
+        raise Mistake.at(str(path), "holds a key or certificate", step)
 
 
-def _wrong(document: Document, stem: str, one: Authority | KeyPair | Encryption) -> Iterator[Finding]:
-    """What one file says wrong beyond the types of its fields."""
+def _read(path: Path) -> Authority | KeyPair | Encryption:
+    text = path.read_text(errors="replace")
+    kind = _KIND.search(text)
+    if kind is None:
+        raise Mistake.at(str(path), "declares nothing", f"begin with one of {', '.join(_KINDS)}")
+    document = Document.open(path)
+    one = document.into(_KINDS[kind[1]])
+    findings = [Finding(where=document.where(*at), what=what) for at, what in (*_wrong_name(one, kind[1], path.stem), *_wrong_content(one))]
+    if text.partition("\n")[0].rstrip() != FIRST_LINE:
+        what = "does not say that it is a declaration"
+        findings.insert(0, Finding(where=f"{path}:1", what=what, next_step=f"let its first line be: {FIRST_LINE}"))
+    if findings:
+        raise Mistake(*findings)
+    return one
 
-    def wrong(*at: str | int, what: str, next_step: str = "") -> Finding:
-        return Finding(where=document.where(*at), what=what, next_step=next_step)
 
-    if isinstance(one, Encryption):
-        return
-    name = one.authority if isinstance(one, Authority) else one.key_pair
+def _wrong_name(one: Authority | KeyPair | Encryption, key: str, stem: str) -> Iterator[Wrong]:
+    """A file is found by what it declares, and so is its directory in state/."""
+    name = one.authority if isinstance(one, Authority) else one.key_pair if isinstance(one, KeyPair) else key
     if name != stem or not _NAME.fullmatch(name):
-        key = "authority" if isinstance(one, Authority) else "key_pair"
-        yield wrong(key, what=f"{name!r} is not the file's name", next_step=f"call it {stem}")
+        yield (key,), f"{name!r} is not the name of the file, {stem}"
+
+
+def _wrong_content(one: Authority | KeyPair | Encryption) -> Iterator[Wrong]:
+    """What a file says wrong beyond the types of its fields."""
+    places: dict[str, tuple[Place, ...]] = {}
     if isinstance(one, Authority):
-        if one.days < 1:
-            yield wrong("days", what="must be one or more")
-        for called, certificate in one.certificates.items():
-            for what in _wrong_certificate(called, certificate, one):
-                yield wrong("certificates", called, what=what)
         places = {"trusted_in": one.trusted_in, "signs_in": one.signs_in}
-    else:
+        if one.days < 1:
+            yield ("days",), "must be one or more"
+        for called, certificate in one.certificates.items():
+            yield from ((("certificates", called), what) for what in _wrong_certificate(called, certificate, one))
+    elif isinstance(one, KeyPair):
         places = {"private_in": one.private_in, "public_in": one.public_in}
     for field_name, listed in places.items():
         for index, place in enumerate(listed):
-            for what in _wrong_file(place.path, place.owner, place.read_by):
-                yield wrong(field_name, index, what=what)
+            yield from (((field_name, index), what) for what in _wrong_file(place.path, place.owner, place.read_by))
 
 
 def _wrong_certificate(called: str, certificate: Certificate, authority: Authority) -> Iterator[str]:
-    if not _NAME.fullmatch(called):
-        yield "a name is small letters, digits and single dashes"
-    if not _SUBJECT.fullmatch(certificate.subject):
-        yield f"subject {certificate.subject!r} is not of the form CN=name or CN=name, O=group"
-    for placeholder in _PLACEHOLDER.findall(certificate.subject):
-        if placeholder not in _FILLED_IN or (placeholder == "host.name" and certificate.role == "operator"):
-            yield f"nothing is known to fill in {{{placeholder}}}; known are {', '.join(sorted(_FILLED_IN))}"
-    if not certificate.usages:
-        yield "usages is empty; say server, client or both"
-    if "server" in certificate.usages and not certificate.sans:
-        yield "a server certificate needs sans"
-    if not 1 <= certificate.days <= authority.days:
-        yield f"days must be 1 to {authority.days}, the authority's own"
-    if certificate.role == "operator":
-        if certificate.path or certificate.read_by or certificate.sans:
-            yield "the operator's stays in state/: no path, read_by or sans"
-    elif certificate.path is None:
-        yield "path is missing"
-    else:
+    operator = certificate.role == "operator"
+    known = _FILLED_IN - {"host.name"} if operator else _FILLED_IN
+    for placeholder in set(_PLACEHOLDER.findall(certificate.subject)) - known:
+        yield f"nothing is known to fill in {{{placeholder}}}; known: {', '.join(sorted(known))}"
+    rules = (
+        (not _NAME.fullmatch(called), "a name is small letters, digits and single dashes"),
+        (called.startswith("authority-"), "a name that begins with authority- is an authority's own"),
+        (not _SUBJECT.fullmatch(certificate.subject), "subject is not of the form CN=name or CN=name, O=group"),
+        (not certificate.usages, "usages is empty; say server, client or both"),
+        ("server" in certificate.usages and not certificate.sans, "a server certificate needs sans"),
+        (not 1 <= certificate.days <= authority.days, f"days must be 1 to {authority.days}, the authority's own"),
+        (operator and bool(certificate.path or certificate.read_by), "the operator's stays in state/: no path, no read_by"),
+        (not operator and certificate.path is None, "path is missing"),
+    )
+    yield from (what for broken, what in rules if broken)
+    if certificate.path:
         yield from _wrong_file(certificate.path, certificate.owner, certificate.read_by)
 
 
@@ -191,10 +192,8 @@ def _wrong_file(path: PurePosixPath, owner: str, read_by: Mapping[str, Pickup]) 
     if not _OWNER.fullmatch(owner):
         yield f"owner {owner!r} is not user:group"
     if not read_by:
-        yield "read_by is empty; nobody reads this file"
-    for reader in read_by:
-        if not _READER.fullmatch(reader):
-            yield f"reader {reader!r} is neither a unit nor a program"
+        yield "read_by is empty: nobody reads this file"
+    yield from (f"reader {reader!r} is neither a unit nor a program" for reader in read_by if not _READER.fullmatch(reader))
 
 
 def _clashes(directory: Path, authorities: tuple[Authority, ...]) -> Iterator[Finding]:
@@ -202,10 +201,7 @@ def _clashes(directory: Path, authorities: tuple[Authority, ...]) -> Iterator[Fi
     for name in sorted(name for name, times in names.items() if times > 1):
         yield Finding(where=str(directory), what=f"certificate {name} is declared twice", next_step="give one of them another name")
     bundles = {place.path for authority in authorities for place in authority.trusted_in}
-    pairs = Counter(
-        path
-        for authority in authorities
-        for path in (*(c.path for c in authority.certificates.values() if c.path), *(place.path for place in authority.signs_in))
-    )
-    for path in sorted(path for path, times in pairs.items() if times > 1 or path in bundles):
+    alone = [place.path for authority in authorities for place in authority.signs_in]
+    alone += [one.path for authority in authorities for one in authority.certificates.values() if one.path]
+    for path in sorted(path for path, times in Counter(alone).items() if times > 1 or path in bundles):
         yield Finding(where=str(directory), what=f"{path} is declared twice", next_step="only bundles of several authorities share a file")

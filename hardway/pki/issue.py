@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from hardway.desired import Secret
 from hardway.errors import Finding, Mistake
@@ -19,6 +20,9 @@ from hardway.pki.request import Request, requests
 from hardway.state import State
 
 __all__ = ["Credentials", "EncryptionKey", "Made", "credentials", "ensure", "placeholders", "short_lived"]
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +53,15 @@ def ensure(
     """
     wanted = requests(declarations, inventory)
     authorities = [authority for authority in declarations.authorities if authority.wanted(inventory)]
+    names = [*(pair.key_pair for pair in declarations.key_pairs), *(("encryption",) if declarations.encryption else ())]
     with state.locked():
-        signers = _signers(authorities, state, now)
+        findings: list[Finding] = []
+        signers = _each((authority.authority for authority in authorities), lambda name: _signer(name, state, now), findings)
+        missing = _each(names, lambda name: _is_missing(name, state), findings)
+        if findings:
+            raise Mistake(*findings)
         return (
-            *_keys(declarations, inventory, state, now),  # before the authorities: with one of those there, a lost key is told
+            *_keys(missing, inventory, state, now),  # before the authorities: with one of those there, a lost key is told
             *_authorities(authorities, signers, inventory, state, now),
             *_leaves(wanted, signers, state, now, within),
         )
@@ -72,18 +81,15 @@ def short_lived(  # noqa: PLR0913, PLR0917 - who signs, who it is for, for how l
     return Secret(leaf(request, signer, now=now, lifetime=timedelta(minutes=minutes)).pem)
 
 
-def _signers(authorities: Iterable[Authority], state: State, now: datetime) -> dict[str, _Signer | None]:
-    """Who signs for each authority; None where there has never been one."""
-    signers: dict[str, _Signer | None] = {}
-    findings: list[Finding] = []
-    for authority in authorities:
+def _each(names: Iterable[str], ask: Callable[[str], T], findings: list[Finding]) -> dict[str, T]:
+    """Ask for each name, and keep what is wrong until all were asked."""
+    answers: dict[str, T] = {}
+    for name in names:
         try:
-            signers[authority.authority] = _signer(authority.authority, state, now)
+            answers[name] = ask(name)
         except Mistake as mistake:
             findings.extend(mistake.findings)
-    if findings:
-        raise Mistake(*findings)
-    return signers
+    return answers
 
 
 def _signer(authority: str, state: State, now: datetime) -> _Signer | None:
@@ -120,32 +126,30 @@ def _authorities(
             yield Made(file=file, why="missing")
 
 
-def _keys(declarations: Declarations, inventory: Inventory, state: State, now: datetime) -> Iterator[Made]:
-    """Keys without certificates. One that was lost is not replaced: what it signed or encrypted would be lost with it."""
-    started = bool(state.glob("pki/*/authority-*.pem"))
-    for name in (*(pair.key_pair for pair in declarations.key_pairs), *(("encryption",) if declarations.encryption else ())):
-        files = kept.keys(state, name)
-        if not files and started:
-            where, what = str(state.path(f"pki/{name}")), "the key is missing, and the cluster's authorities are not"
-            raise Mistake.at(
-                where, what, f"restore pki/{name} from a backup of state/; if no cluster ever ran with it, remove {state.path('pki')}"
-            )
-        for file in files:
-            _check_key(state, name, file)
-        if not files:
-            file = f"pki/{name}/key-{kept.next_name((), now)}" + ("" if name == "encryption" else ".pem")
-            state.write(file, base64.b64encode(secrets.token_bytes(32)) if name == "encryption" else private_pem(new_key(inventory.keys)))
-            yield Made(file=file, why="missing")
+def _is_missing(name: str, state: State) -> bool:
+    """Whether keys without a certificate have yet to be made. One that was lost is not: what it signed or encrypted would be lost too."""
+    files = kept.keys(state, name)
+    if not files and state.glob("pki/*/authority-*.pem"):
+        where, what = str(state.path(f"pki/{name}")), "the key is missing, and the cluster's authorities are not"
+        step = f"restore pki/{name} from a backup of state/; if no cluster ever ran with it, remove {state.path('pki')}"
+        raise Mistake.at(where, what, step)
+    for file in files:
+        try:
+            kept.encryption_key(state, file) if name == "encryption" else private_key(state.read(file))
+        except UnreadableError as unreadable:
+            raise Mistake.at(str(state.path(file)), str(unreadable), kept.RESTORE) from None
+    return not files
 
 
-def _check_key(state: State, name: str, file: str) -> None:
-    try:
+def _keys(missing: Mapping[str, bool], inventory: Inventory, state: State, now: datetime) -> Iterator[Made]:
+    for name in (name for name, is_missing in missing.items() if is_missing):
+        file = f"pki/{name}/key-{kept.next_name((), now)}"
         if name == "encryption":
-            kept.encryption_key(state, file)
+            state.write(file, base64.b64encode(secrets.token_bytes(32)))
         else:
-            private_key(state.read(file))
-    except UnreadableError as unreadable:
-        raise Mistake.at(str(state.path(file)), str(unreadable), kept.RESTORE) from None
+            file += ".pem"
+            state.write(file, private_pem(new_key(inventory.keys)))
+        yield Made(file=file, why="missing")
 
 
 def _leaves(
