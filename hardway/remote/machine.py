@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -143,7 +143,19 @@ class Machine:
         nonce = secrets.token_hex(16)
         channel = self.line.execute(protocol.command(nonce=nonce, root=self.root, shell=self.shell, sudo=self.sudo))
         self.execs += 1
-        heard, ready = b"", f"ready {nonce}\n".encode()
+        try:
+            self._await(channel, f"ready {nonce}\n".encode())
+            with suppress(OSError):  # it gave up while we were sending: its reply says why
+                self._send(channel, protocol.SCRIPT)
+                for piece in request:
+                    self._send(channel, piece)
+        except BaseException:
+            channel.close()
+            raise
+        return nonce, channel
+
+    def _await(self, channel: Channel, ready: bytes) -> None:
+        heard = b""
         while not heard.endswith(ready):  # it says nothing more until it is asked
             piece = channel.receive()
             heard = heard[-len(ready) :] + piece
@@ -151,13 +163,6 @@ class Machine:
                 code, said = channel.finish()
                 last = (said.strip().splitlines() or [f"its shell ended with {code}"])[-1]
                 raise Mistake.at(self.name, f"no shell for us: {last}", "give the user passwordless sudo" if self.sudo else "")
-        try:
-            self._send(channel, protocol.SCRIPT)
-            for piece in request:
-                self._send(channel, piece)
-        except OSError:
-            pass  # it gave up while we were sending: its reply says why
-        return nonce, channel
 
     def _send(self, channel: Channel, data: bytes) -> None:
         channel.send(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from hardway.inventory import Host
 # In the order of their speed with Paramiko; the rest of its list follows.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
 KEX = ("curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
-WINDOW = 1 << 24
 PATIENCE = 30  # seconds until a silent peer counts as lost
+
+logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else a refused port is told on standard error, beside our own words
 
 
 def line(host: Host, *, identity: Path | None, known_hosts: Path, timeout: float = 10) -> SshLine:
@@ -160,8 +162,8 @@ class Refuse:
 
 
 def transport(sock: Any, **options: Any) -> paramiko.Transport:
-    """Paramiko's transport with a window that a local network fills, and the fast algorithms first."""
-    made = paramiko.Transport(sock, default_window_size=WINDOW, **options)
+    """Paramiko's transport with the fast algorithms first, and a lost peer noticed."""
+    made = paramiko.Transport(sock, **options)
     known = made.get_security_options()
     known.ciphers = first(CIPHERS, known.ciphers)
     known.kex = first(KEX, known.kex)
