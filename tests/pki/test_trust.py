@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardway.pki.trust import Generation, Phase, Trust
@@ -52,6 +52,7 @@ def test_a_bundle_has_the_oldest_first() -> None:
     assert Trust.derive(there, []).bundle == "<2026b><2026z><2026aa><2027a>"
 
 
+@settings(deadline=None)  # a busy machine is no error
 @given(st.permutations(["2026a", "2026b", "2027a"]), st.lists(st.sampled_from(["2026a", "2026b", "2027a", "gone"])))
 def test_whatever_was_found_the_signer_is_trusted_and_no_newer_one_has_signed(names: list[str], signed: list[str]) -> None:
     trust = Trust.derive(map(generation, names), [f"key of {name}" for name in signed])
@@ -61,6 +62,7 @@ def test_whatever_was_found_the_signer_is_trusted_and_no_newer_one_has_signed(na
     assert not {one.ski for one in newer} & {f"key of {name}" for name in signed}
 
 
+@settings(deadline=None)  # a busy machine is no error
 @given(st.lists(st.sampled_from(["add", "issue", "switch", "drop"]), max_size=12), st.randoms(use_true_random=False))
 def test_in_any_order_of_a_rotation_every_issuer_is_in_the_bundle(steps: list[str], random: Random) -> None:
     """Steps as a rotation takes them; one that may not be taken yet is left out, as its gate would."""
