@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from hardway.inventory import Host, Inventory, Role
-    from hardway.observed import Facts
+    from hardway.observed import Facts, Observed
 
 
 class Pickup(Enum):
@@ -86,15 +86,15 @@ class Program:
 
 
 Content = Text | Secret | Blob
-C = TypeVar("C", bound=Text | Secret | Blob | Template | Program, covariant=True)
+C_co = TypeVar("C_co", bound=Text | Secret | Blob | Template | Program, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File(Generic[C]):
+class File(Generic[C_co]):
     """One file on a host. A key and its certificate are one file: one rename swaps both (7)."""
 
     path: PurePosixPath
-    content: C
+    content: C_co
     uses: tuple[Use, ...]
     owner: str = "root:root"
     mode: int = 0o644
@@ -185,12 +185,26 @@ class Stage(Live, Protocol):
         """The run's own namespace; made at the first use, removed at the end."""
         ...
 
-    def request(self, method: str, path: str, body: Mapping[str, Any] | None = None, *, host: Host | None = None, token: str | None = None) -> Answer:
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, host: Host | None = None, token: str | None = None
+    ) -> Answer:
         """Any request to the API, as the administrator or with a bearer token."""
         ...
 
-    def create(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """POST an object and remember to delete it."""
+    def create(self, path: str, body: Mapping[str, Any], *, host: Host | None = None) -> Mapping[str, Any]:
+        """POST an object, to one host's API server or through the endpoint, and remember to delete it."""
+        ...
+
+    def began(self, host: Host) -> Observed:
+        """The host as it was when the run began."""
+        ...
+
+    def kubectl(self, *argv: str) -> str | None:
+        """Standard output of kubectl as the administrator; None if there is none to run."""
+        ...
+
+    def give_up(self) -> None:
+        """Whoever waits on this stage stops waiting: the run was interrupted."""
         ...
 
     def wait(self, ask: Callable[[], str | None], within: float) -> None:
@@ -231,6 +245,7 @@ class Check:
     run: Callable[[Stage], str]
     needs: frozenset[str] = frozenset({"api"})  # api, hosts, disruptive
     sabotage: str = ""  # how it is seen to fail; the test that does so carries the check's name
+    last: bool = False  # it looks back on the whole run, so it goes after the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

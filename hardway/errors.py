@@ -22,7 +22,7 @@ class Finding:
         return " ".join(line.split())
 
 
-class Mistake(Exception):
+class Mistake(Exception):  # noqa: N818 - the project's noun for what an operator can put right
     """Stops the run; holds every finding, one line each."""
 
     def __init__(self, *findings: Finding) -> None:

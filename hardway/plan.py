@@ -14,8 +14,9 @@ from hardway.desired import Blob, Content, File, Manifest, Part, Pickup, Secret,
 from hardway.inventory import Host
 from hardway.observed import Observed, OnDisk
 
-Action = Literal["create", "update", "delete", "enable", "disable", "start", "stop", "restart", "reload", "apply"]
+Action = Literal["finish", "create", "update", "delete", "enable", "disable", "start", "stop", "restart", "reload", "apply"]
 
+INTERRUPTED = "interrupted"  # the part of what an earlier push has left half-way
 LEFTOVERS = "leftovers"  # the part of what no component wants any more
 UNITS = PurePosixPath("/etc/systemd/system")
 
@@ -45,11 +46,10 @@ class Plan:
 
     host: Host
     changes: tuple[Change, ...]
-    died: bool = False
 
     def of(self, component: str) -> Plan:
         """One component's share."""
-        return Plan(host=self.host, changes=tuple(c for c in self.changes if c.component == component), died=self.died)
+        return Plan(host=self.host, changes=tuple(c for c in self.changes if c.component == component))
 
     @property
     def blobs(self) -> tuple[Blob, ...]:
@@ -62,17 +62,23 @@ def compare(host: Host, parts: Sequence[Part], observed: Observed) -> Plan:
     files = {part.component: tuple(_file_changes(part, observed)) for part in parts}
     changed = [change for changes in files.values() for change in changes]
     changes: list[Change] = []
+    if observed.died:
+        why = "a push died after its commit: what it has begun is finished first"
+        changes.append(Change(component=INTERRUPTED, action="finish", what="/var/lib/hardway/txn", why=why))
     for part in parts:
         changes += files[part.component]
         changes += _unit_changes(part, changed, observed)
     changes += _leftovers(parts, observed)
-    return Plan(host=host, changes=tuple(changes), died=observed.died)
+    return Plan(host=host, changes=tuple(changes))
 
 
 def compare_object(
     component: str, manifest: Manifest, live: Mapping[str, Any] | None, applied: Mapping[str, Any] | None, unknown: str = ""
 ) -> Change | None:
-    """What differs between an object and what the API server's dry run of our apply would make of it; `unknown` says why there is no dry run."""
+    """What differs between an object and what the API server's dry run of our apply makes of it.
+
+    `unknown` says why there was no dry run: then it is taken to differ.
+    """
     if unknown or live is None:
         return Change(component=component, action="create", what=manifest.name, why=unknown or "it is not there", manifest=manifest)
     if applied is not None and _essence(live) == _essence(applied):
@@ -164,4 +170,10 @@ def _leftovers(parts: Iterable[Part], observed: Observed) -> Iterable[Change]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:3])} and {len(names) - 3} more" if len(names) > 3 else " and ".join((", ".join(names[:-1]), names[-1]))
+    return (
+        names[0]
+        if len(names) == 1
+        else f"{', '.join(names[:3])} and {len(names) - 3} more"
+        if len(names) > 3
+        else " and ".join((", ".join(names[:-1]), names[-1]))
+    )

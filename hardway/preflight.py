@@ -18,10 +18,18 @@ def refused(host: Host, observed: Observed, components: Iterable[Component], now
     """What has to be put right before anything is pushed to a host; `now` is the operator's clock when it was asked."""
     facts = observed.facts
     if facts.systemd < OLDEST_SYSTEMD:
-        yield Finding(where=host.name, what=f"systemd {facts.systemd} is too old", next_step=f"{OLDEST_SYSTEMD} or newer is needed: Debian 11, Ubuntu 22.04")
+        yield Finding(
+            where=host.name,
+            what=f"systemd {facts.systemd} is too old",
+            next_step=f"{OLDEST_SYSTEMD} or newer is needed: Debian 11, Ubuntu 22.04",
+        )
     for package in sorted({p for c in components if c.on in host.roles for p in c.packages} - facts.programs):
         yield Finding(where=host.name, what=f"{package} is not installed", next_step=f"run there: apt-get install {package}")
     if facts.disk_free < DISK:
         yield Finding(where=host.name, what=f"{facts.disk_free >> 20} MiB free under /var/lib", next_step=f"make room for {DISK >> 20} MiB")
     if abs(facts.clock - now) > SKEW:
-        yield Finding(where=host.name, what=f"its clock is {facts.clock - now:+.0f} s off ours", next_step="set it, for instance with systemd-timesyncd")
+        yield Finding(
+            where=host.name,
+            what=f"its clock is {facts.clock - now:+.0f} s off ours",
+            next_step="set it, for instance with systemd-timesyncd",
+        )

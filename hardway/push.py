@@ -15,7 +15,7 @@ from hardway.desired import Blob, Component, Gate, Live, Manifest, Part, Text
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.observed import Observed
-from hardway.plan import LEFTOVERS, Change, Plan, compare, compare_object, digest
+from hardway.plan import INTERRUPTED, LEFTOVERS, Change, Plan, compare, compare_object, digest
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
 from hardway.remote.protocol import Action, Apply, Move, Removal
@@ -41,7 +41,7 @@ class Survey:
         return sum(len(plan.changes) for plan in self.plans) + len(self.objects)
 
 
-def survey(cluster: Cluster, programs: Programs, tell: Tell, *, verify: bool = False) -> Survey:
+def survey(cluster: Cluster, programs: Programs, *, verify: bool = False) -> Survey:
     """Observe every host, render what each should carry, compare. Changes nothing; stops with every finding if a host cannot be used."""
     inventory, credentials = cluster.inventory, cluster.credentials
     hosts = inventory.hosts
@@ -66,9 +66,21 @@ def survey(cluster: Cluster, programs: Programs, tell: Tell, *, verify: bool = F
     return Survey(observed=observed, parts=parts, plans=plans, objects=tuple(objects))
 
 
+def finish(cluster: Cluster, found: Survey, tell: Tell) -> bool:
+    """Finish what a push that died has begun; then there is another survey to be made."""
+    hosts = tuple(plan.host for plan in found.plans if plan.of(INTERRUPTED).changes)
+    if not hosts:
+        return False
+    with cluster.lock(hosts, "finish a push"):
+        for host in hosts:
+            tell(f"{host.name}: finishing a push that died after its commit")
+        _everywhere(hosts, lambda host: cluster.machine(host).apply(Apply()))
+    return True
+
+
 def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
     """Do what the survey says. Binaries travel first, to all hosts side by side; then component by component (2, 6)."""
-    concerned = tuple(plan for plan in found.plans if plan.changes or plan.died)
+    concerned = tuple(plan for plan in found.plans if plan.changes)
     if not concerned and not found.objects:
         return
     with cluster.lock(tuple(plan.host for plan in concerned), "push"):
@@ -171,7 +183,9 @@ def wait(live: Live, gate: Gate, host: Host) -> float:
         if closed is None:
             return spent
         if spent > gate.within:
-            raise Mistake.at(f"{host.name}: gate {gate.name}", f"still closed after {spent:.0f} s: {closed}", "the hosts after it were left as they were")
+            raise Mistake.at(
+                f"{host.name}: gate {gate.name}", f"still closed after {spent:.0f} s: {closed}", "the hosts after it were left as they were"
+            )
         pause.wait(PAUSE)
 
 

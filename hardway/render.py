@@ -30,6 +30,7 @@ ANY = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_fre
 
 @cache
 def environment() -> jinja2.Environment:
+    """Jinja, strict: a value that is missing stops the run."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT),
         undefined=jinja2.StrictUndefined,
@@ -50,7 +51,12 @@ def text(template: Template, **known: object) -> str:
 
 
 def parts(
-    inventory: Inventory, host: Host, facts: Facts, credentials: Credentials, programs: Mapping[str, Blob], components: Iterable[Component] = ALL
+    inventory: Inventory,
+    host: Host,
+    facts: Facts,
+    credentials: Credentials,
+    programs: Mapping[str, Blob],
+    components: Iterable[Component] = ALL,
 ) -> tuple[Part, ...]:
     """Everything that a host should carry, component by component in the order of installation."""
     mine = [component for component in components if component.on in host.roles]
@@ -65,7 +71,7 @@ def parts(
 
 
 def paths(inventory: Inventory, host: Host, credentials: Credentials) -> frozenset[PurePosixPath]:
-    """Every path that `parts` will name. Facts may change a file's content, never its path, so a host is asked before anything is rendered."""
+    """Every path that `parts` will name; facts may change a file's content, never its path, so a host is asked before that."""
     drafts = (draft for component in ALL if component.on in host.roles for draft in component.files(inventory, host, ANY))
     return frozenset(file.path for file in (*drafts, *credentials.files(host)))
 
@@ -124,7 +130,10 @@ def _close(host: Host, found: list[Part], orphans: list[File[Content]]) -> None:
                 wrong.append(Finding(where=f"{host.name} {file.path}", what=f"names {path}, which no component writes"))
                 continue
             missing = units - {use.reader for use in files[path].uses}
-            wrong += [Finding(where=f"{host.name} {path}", what=f"{unit} reads it by {file.path}, but is not declared as a reader") for unit in missing]
+            wrong += [
+                Finding(where=f"{host.name} {path}", what=f"{unit} reads it by {file.path}, but is not declared as a reader")
+                for unit in missing
+            ]
     if wrong:
         raise Mistake(*wrong)
 

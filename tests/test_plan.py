@@ -18,8 +18,8 @@ FACTS = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="b", clock=0, disk_fr
 UP = UnitState(active="active", sub="running", enabled=True, invocation="1", restarts=0)
 
 
-def file(name: str, content: Content, pickup: Pickup = Pickup.RESTART, **other: int) -> File[Content]:
-    return File(path=PurePosixPath("/etc/x") / name, content=content, uses=(Use(reader="x.service", pickup=pickup),), **other)
+def file(name: str, content: Content, pickup: Pickup = Pickup.RESTART, mode: int = 0o644) -> File[Content]:
+    return File(path=PurePosixPath("/etc/x") / name, content=content, uses=(Use(reader="x.service", pickup=pickup),), mode=mode)
 
 
 def part(*files: File[Content]) -> Part:
@@ -106,7 +106,9 @@ def test_what_no_component_wants_any_more_goes() -> None:
 
 
 def test_a_file_that_others_put_there_is_not_ours_to_delete() -> None:
-    seen = dataclasses.replace(observed(CONFIG), files={**there(CONFIG), PurePosixPath("/etc/x/theirs"): OnDisk(sha256="f", mode=0, owner="a:a")})
+    seen = dataclasses.replace(
+        observed(CONFIG), files={**there(CONFIG), PurePosixPath("/etc/x/theirs"): OnDisk(sha256="f", mode=0, owner="a:a")}
+    )
 
     assert does(compare(HOST, [part(CONFIG)], seen)) == []
 
@@ -128,7 +130,9 @@ def test_a_diff_shows_text_and_never_a_secret() -> None:
 
 def test_the_document_holds_paths_units_and_objects_and_no_secret() -> None:
     plan = compare(HOST, [part(file("leaf.pem", Secret(b"CANARY")))], observed(unit=None))
-    manifest = Manifest(object={"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "n"}, "data": {"k": "CANARY"}})
+    manifest = Manifest(
+        object={"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m", "namespace": "n"}, "data": {"k": "CANARY"}}
+    )
     change = compare_object("x", manifest, None, None)
     assert change
     shown = document([plan], [change])

@@ -9,9 +9,10 @@ import pytest
 
 from hardway import render
 from hardway.components import ALL
-from hardway.desired import Blob, Component, File, Pickup, Program, Secret, Template, Use
+from hardway.desired import Blob, Component, Content, File, Pickup, Program, Secret, Template, Use
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
+from hardway.observed import Facts
 from hardway.pki import declared
 from hardway.pki.credentials import placeholders
 
@@ -21,7 +22,10 @@ DECLARATIONS = declared.load(ROOT / "certs")
 PROGRAMS = {name: Blob(sha256="0" * 64, size=0, local=Path(name)) for component in ALL for name in component.programs}
 
 
-def parts(host: Host, components: tuple[Component, ...] = ALL, inventory: Inventory = INVENTORY) -> dict[str, dict[PurePosixPath, File]]:
+Files = dict[PurePosixPath, File[Content]]
+
+
+def parts(host: Host, components: tuple[Component, ...] = ALL, inventory: Inventory = INVENTORY) -> dict[str, Files]:
     found = render.parts(inventory, host, render.ANY, placeholders(DECLARATIONS, inventory), PROGRAMS, components)
     return {part.component: {file.path: file for file in part.files} for part in found}
 
@@ -46,14 +50,14 @@ def test_a_file_that_no_unit_on_the_host_reads_is_refused() -> None:
     controller = INVENTORY.on("controller")[0]
     without_scheduler = tuple(component for component in ALL if component.name != "kube-scheduler")
 
-    with pytest.raises(Mistake, match="kube-scheduler/client.pem: nothing on this host reads it"):
+    with pytest.raises(Mistake, match=r"kube-scheduler/client\.pem: nothing on this host reads it"):
         parts(controller, without_scheduler)
 
 
 def test_a_path_in_a_unit_that_no_component_writes_is_refused() -> None:
     etcd, *rest = ALL
 
-    def without_daemon(inventory: Inventory, host: Host, facts: render.Facts) -> tuple[File[Template | Program], ...]:
+    def without_daemon(inventory: Inventory, host: Host, facts: Facts) -> tuple[File[Template | Program], ...]:
         return tuple(file for file in etcd.files(inventory, host, facts) if file.path.name != "etcd")
 
     with pytest.raises(Mistake, match=r"etcd.service: names /usr/local/bin/etcd, which no component writes"):
@@ -63,12 +67,14 @@ def test_a_path_in_a_unit_that_no_component_writes_is_refused() -> None:
 def test_a_reader_that_is_not_declared_is_refused() -> None:
     etcd, *rest = ALL
 
-    def other_reader(inventory: Inventory, host: Host, facts: render.Facts) -> tuple[File[Template | Program], ...]:
+    def other_reader(inventory: Inventory, host: Host, facts: Facts) -> tuple[File[Template | Program], ...]:
         files = etcd.files(inventory, host, facts)
         uses = (Use(reader="etcdctl", pickup=Pickup.ONCE),)
         return tuple(dataclasses.replace(file, uses=uses) if file.path.suffix == ".env" else file for file in files)
 
-    with pytest.raises(Mistake, match=r"initial-cluster.env: etcd.service reads it by /etc/systemd/system/etcd.service, but is not declared"):
+    with pytest.raises(
+        Mistake, match=r"initial-cluster.env: etcd.service reads it by /etc/systemd/system/etcd.service, but is not declared"
+    ):
         parts(INVENTORY.on("controller")[0], (dataclasses.replace(etcd, files=other_reader), *rest))
 
 
@@ -91,7 +97,9 @@ def test_only_secret_templates_see_the_encryption_keys_and_they_are_secrets() ->
 
 def test_an_operators_flag_comes_last_and_is_quoted_for_systemd() -> None:
     inventory = dataclasses.replace(INVENTORY, flags={"kube-scheduler": {"v": "4", "x": "50% of $HOME"}})
-    unit = parts(inventory.on("controller")[0], inventory=inventory)["kube-scheduler"][PurePosixPath("/etc/systemd/system/kube-scheduler.service")]
+    unit = parts(inventory.on("controller")[0], inventory=inventory)["kube-scheduler"][
+        PurePosixPath("/etc/systemd/system/kube-scheduler.service")
+    ]
     command = render._shown(unit.content).partition("ExecStart=")[2].partition("\n\n")[0]
 
     assert command.endswith(' \\\n  --v=4 \\\n  "--x=50%% of $$HOME"')

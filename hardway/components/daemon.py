@@ -55,7 +55,13 @@ def tool(program: str) -> Draft:
 
 
 def config(
-    component: str, name: str, *, source: str = "", pickup: Pickup = Pickup.RESTART, secret: bool = False, values: Mapping[str, object] | None = None
+    component: str,
+    name: str,
+    *,
+    source: str = "",
+    pickup: Pickup = Pickup.RESTART,
+    secret: bool = False,
+    values: Mapping[str, object] | None = None,
 ) -> Draft:
     """A file in the daemon's own directory; one that holds a secret is readable by its group alone."""
     return File(
@@ -88,5 +94,6 @@ def extra_flags(component: str, inventory: Inventory) -> tuple[str, ...]:
 
 
 def quoted(word: str) -> str:
+    """One word of a command line in a unit."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return escaped if escaped == word and not any(c in word for c in " \t';") else f'"{escaped}"'

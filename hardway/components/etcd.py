@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -61,6 +62,24 @@ def member_healthy(live: Live, host: Host) -> str | None:
     return None
 
 
+def members(live: Live, host: Host) -> tuple[str, ...]:
+    """Who belongs to the cluster, by the member on a host; a learner or one that has never started is marked so."""
+    answer = live.etcd(host, "/v3/cluster/member/list", {})
+    if answer.status != 200:
+        raise Mistake.at(host.name, f"etcd answers its member list with {answer.status}")
+    listed = answer.json()["members"]
+    return tuple(sorted(f"{m.get('name') or 'not started'}{' (learner)' if m.get('isLearner') else ''}" for m in listed))
+
+
+def value(live: Live, host: Host, key: str) -> bytes | None:
+    """The raw value of a key, read linearizably through the member on a host; None if there is no such key."""
+    answer = live.etcd(host, "/v3/kv/range", {"key": base64.b64encode(key.encode()).decode()})
+    if answer.status != 200:
+        raise Mistake.at(host.name, f"etcd answers a read with {answer.status}")
+    found = answer.json().get("kvs", ())
+    return base64.b64decode(found[0].get("value", "")) if found else None
+
+
 def leader(live: Live) -> Host | None:
     """The host whose member leads, if one does."""
     for host in live.inventory.on("controller"):
@@ -74,6 +93,7 @@ def leader(live: Live) -> Host | None:
 
 
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
+    """What a controller carries of etcd."""
     return (
         user("etcd"),
         daemon("etcd"),

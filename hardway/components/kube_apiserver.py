@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hardway.components import etcd
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, unit, user
-from hardway.desired import Component, Gate, Live, Manifest, Pickup, Roll, Template
+from hardway.desired import Answer, Component, Gate, Live, Pickup, Roll, Template
+from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
@@ -16,13 +17,27 @@ def url(host: Host) -> str:
     return f"https://{host.address}:{PORT}"
 
 
-def ready(live: Live, host: Host) -> str | None:
-    """None if the instance says that it is ready; else which of its checks are not."""
+def ready(live: Live, host: Host | None) -> str | None:
+    """None if the instance, or the one that the endpoint leads to, says that it is ready; else which of its checks are not."""
     answer = live.api("/readyz?verbose", host=host)
-    if answer.status == 200:
+    failed = subchecks(answer, "[-]")
+    if answer.status == 200 and not failed:
         return None
-    failed = [line.removeprefix("[-]").split()[0] for line in answer.body.decode(errors="replace").splitlines() if line.startswith("[-]")]
     return f"/readyz says {answer.status}" + (f": {', '.join(failed)}" if failed else "")
+
+
+def subchecks(answer: Answer, sign: str) -> list[str]:
+    """What a verbose /readyz lists with [+] or [-]."""
+    lines = answer.body.decode(errors="replace").splitlines()
+    return [line.removeprefix(sign).split()[0] for line in lines if line.startswith(sign)]
+
+
+def version(live: Live, host: Host | None) -> str:
+    """What an instance says it is, such as v1.37.2."""
+    answer = live.api("/version", host=host)
+    if answer.status != 200:
+        raise Mistake.at(host.name if host else live.inventory.server, f"/version says {answer.status}")
+    return str(answer.json()["gitVersion"])
 
 
 def serves_own_certificate(live: Live, host: Host) -> str | None:
@@ -32,6 +47,7 @@ def serves_own_certificate(live: Live, host: Host) -> str | None:
 
 
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
+    """What a controller carries of the API server."""
     return (
         user("kube-apiserver"),
         daemon("kube-apiserver"),

@@ -15,6 +15,7 @@ def answers(live: Live, host: Host) -> str | None:  # noqa: ARG001 - every gate 
 
 
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
+    """What a balancer carries."""
     values = {"bind": host.address, "controllers": inventory.on("controller")}
     return (
         user("kube-apiserver-lb"),

@@ -24,6 +24,7 @@ def leads(live: Live, host: Host) -> str | None:  # noqa: ARG001 - every gate ha
 
 
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
+    """What a controller carries of the scheduler."""
     return (
         user("kube-scheduler"),
         daemon("kube-scheduler"),

@@ -27,7 +27,9 @@ DIRECT = 2.0  # seconds after which a port is taken to be out of reach but over 
 class Cluster:
     """Asks and, by way of Plans, changes one cluster. Satisfies Live."""
 
-    def __init__(self, inventory: Inventory, credentials: Credentials, machines: Mapping[str, Machine], masters: Callable[[], Secret]) -> None:
+    def __init__(
+        self, inventory: Inventory, credentials: Credentials, machines: Mapping[str, Machine], masters: Callable[[], Secret]
+    ) -> None:
         """`masters` issues a short-lived certificate of system:masters, for the one binding that has to come first."""
         self._inventory = inventory
         self._credentials = credentials
@@ -90,35 +92,29 @@ class Cluster:
     # Requests that may change the cluster.
 
     def request(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        *,
-        host: Host | None = None,
-        token: str | None = None,
-        content_type: str | None = None,
-        masters: bool = False,
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, host: Host | None = None, token: str | None = None
     ) -> Answer:
-        """Any request to the API: to one host's instance or through the endpoint; as the administrator, or with a token."""
-        base = kube_apiserver.url(host) if host else self._inventory.server
-        headers: dict[bytes | str, bytes | str] = {}
-        if content_type:
-            headers["Content-Type"] = content_type
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-            client = self._client("token", lambda: Client(self.dial, tls.client(trusted=self._bundle("kubernetes"))))
-        elif masters:
-            client = self._client("masters", lambda: Client(self.dial, tls.client(trusted=self._bundle("kubernetes"), pair=self._masters())))
-        else:
-            client = self._client("admin", lambda: Client(self.dial, self._context("admin", "kubernetes")))
-        return client.request(method, base, path, body=body, headers=headers)
+        """Any request to the API, to one host's instance or through the endpoint: as the administrator, or with a token."""
+        if token is None:
+            return self._administrator().request(method, self._base(host), path, body=body)
+        client = self._client("token", lambda: Client(self.dial, tls.client(trusted=self._bundle("kubernetes"))))
+        return client.request(method, self._base(host), path, body=body, headers={"Authorization": f"Bearer {token}"})
 
     def apply(self, manifest: Manifest, *, dry_run: bool, masters: bool = False, host: Host | None = None) -> Answer:
         """Server-side apply with our own field manager."""
         query = f"fieldManager={FIELD_MANAGER}&force=true" + ("&dryRun=All" if dry_run else "")
-        kind = "application/apply-patch+yaml"  # JSON is YAML
-        return self.request("PATCH", f"{manifest.path}?{query}", manifest.object, content_type=kind, masters=masters, host=host)
+        headers: dict[bytes | str, bytes | str] = {"Content-Type": "application/apply-patch+yaml"}  # JSON is YAML
+        client = self._client("masters", self._bootstrap) if masters else self._administrator()
+        return client.request("PATCH", self._base(host), f"{manifest.path}?{query}", body=manifest.object, headers=headers)
+
+    def _administrator(self) -> Client:
+        return self._client("admin", lambda: Client(self.dial, self._context("admin", "kubernetes")))
+
+    def _bootstrap(self) -> Client:
+        return Client(self.dial, tls.client(trusted=self._bundle("kubernetes"), pair=self._masters()))
+
+    def _base(self, host: Host | None) -> str:
+        return kube_apiserver.url(host) if host else self._inventory.server
 
     # Connections.
 

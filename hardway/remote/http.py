@@ -59,7 +59,7 @@ class Stream(httpcore2.NetworkStream):
         if info == "ssl_object":
             return self._socket if isinstance(self._socket, ssl.SSLSocket) else None
         if info == "is_readable":  # an idle connection that has something to read was closed
-            self._socket.setblocking(False)
+            self._socket.settimeout(0)
             try:
                 self._socket.recv(1)
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -100,11 +100,19 @@ class Client:
     pool: httpcore2.ConnectionPool = field(init=False)
 
     def __post_init__(self) -> None:
-        pool = httpcore2.ConnectionPool(ssl_context=self.context, network_backend=Backend(self.dial), max_connections=64, keepalive_expiry=30, retries=1)
+        pool = httpcore2.ConnectionPool(
+            ssl_context=self.context, network_backend=Backend(self.dial), max_connections=64, keepalive_expiry=30, retries=1
+        )
         object.__setattr__(self, "pool", pool)
 
     def request(
-        self, method: str, base: str, path: str, *, body: Mapping[str, Any] | None = None, headers: Mapping[bytes | str, bytes | str] | None = None
+        self,
+        method: str,
+        base: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[bytes | str, bytes | str] | None = None,
     ) -> Answer:
         """The server's answer, whatever its status; a Mistake if there is none."""
         extensions: dict[str, Any] = {"timeout": {"connect": CONNECT, "read": READ, "write": READ, "pool": READ}}

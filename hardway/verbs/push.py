@@ -23,7 +23,10 @@ PENDING = 2  # exit code of `plan`
 
 @task(
     auto_shortflags=False,
-    help={"json": "write the plan as JSON to this file, - for standard output", "verify": "hash every file on the hosts again, trusting no memory"},
+    help={
+        "json": "write the plan as JSON to this file, - for standard output",
+        "verify": "hash every file on the hosts again, trusting no memory",
+    },
 )
 def plan(c: Context, json: str = "", verify: bool = False) -> None:
     """Show what differs and why; changes nothing, exits 2 if something does."""
@@ -34,7 +37,7 @@ def plan(c: Context, json: str = "", verify: bool = False) -> None:
 
     session = Session.open(c)
     with session.console.step("compare") as tell, scratch(State(session.state)) as state, running(session, state, tell) as cluster:
-        found = survey(cluster, programs(session, tell), tell, verify=verify)
+        found = survey(cluster, programs(session, tell), verify=verify)
         if json:
             session.console.json(document(found.plans, found.objects), json)
         else:
@@ -75,14 +78,17 @@ def render(c: Context, host: str = "", out: str = "") -> None:
 
 def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = False) -> int:
     """Survey and push; the number of changes that were made."""
+    from hardway.push import finish, survey
     from hardway.push import push as apply
-    from hardway.push import survey
     from hardway.state import State
     from hardway.verbs.running import programs, running, write_kubeconfig
 
     state = State(session.state)
     with running(session, state, tell) as cluster:
-        found = survey(cluster, programs(session, tell), tell, verify=verify)
+        brought = programs(session, tell)
+        found = survey(cluster, brought, verify=verify)
+        if finish(cluster, found, tell):
+            found = survey(cluster, brought, verify=verify)
         apply(cluster, found, tell)
         write_kubeconfig(session.inventory, cluster, state)
     return found.changes

@@ -1,0 +1,95 @@
+"""One lab for the whole run, with a cluster of its own name; gone afterwards, also when a test fails."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+from hardway.errors import Mistake
+from hardway.inventory import Host, Inventory, load
+from hardway.lab import nspawn
+from hardway.remote.cluster import Cluster
+from hardway.state import State
+from hardway.verbs.console import Console
+from hardway.verbs.running import running
+from hardway.verbs.session import Session
+
+ROOT = Path(__file__).parents[2]
+JOURNALS = ROOT / "journals"  # of a run that failed; ignored by git
+LONGEST = 3600  # seconds for one verb: a cold build of Kubernetes is the longest
+
+
+@dataclass
+class LabCluster:
+    """The cluster under test, as an operator has it and as the engine sees it."""
+
+    path: Path  # of its inventory
+    stack: ExitStack
+
+    def inv(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a verb as an operator does; what it says is kept for the report of a failure."""
+        argv = [str(ROOT / "inv"), "--inventory", str(self.path), *words]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=LONGEST, stdin=subprocess.DEVNULL)
+        print(f"$ inv {' '.join(words)} -> {done.returncode}\n{done.stdout}{done.stderr}")
+        return done
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        return load(self.path)
+
+    @property
+    def state(self) -> State:
+        return State(ROOT / "state" / self.inventory.cluster)
+
+    @cached_property
+    def live(self) -> Cluster:
+        """The running cluster; to be asked for after `up`."""
+        session = Session(inventory=self.inventory, console=Console())
+        return self.stack.enter_context(running(session, self.state, print))
+
+    def controller(self, number: int = 1) -> Host:
+        return self.inventory.on("controller")[number - 1]
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LabCluster]:
+    """Hosts that answer over SSH, and nothing on them yet."""
+    name, third = f"test-{os.getpid()}", os.getpid() % 250 + 1
+    path = tmp_path_factory.mktemp("inventory") / "inventory.yaml"
+    shipped = (ROOT / "inventory.yaml").read_text()
+    path.write_text(shipped.replace("cluster: hardway", f"cluster: {name}").replace("10.240.0.", f"10.242.{third}."))
+    nspawn.reap(print)
+    with ExitStack() as stack:
+        cluster = LabCluster(path=path, stack=stack)
+        state = cluster.state.root
+        stack.callback(shutil.rmtree, state, ignore_errors=True)
+        stack.callback(nspawn.down, cluster.inventory, state, print)
+        nspawn.up(cluster.inventory, state, print, owner=os.getpid())
+        yield cluster
+        if request.session.testsfailed:
+            _keep_journals(cluster)
+
+
+@pytest.fixture(scope="session")
+def cluster(lab: LabCluster) -> LabCluster:
+    """The whole control plane, up."""
+    assert lab.inv("up").returncode == 0
+    return lab
+
+
+def _keep_journals(cluster: LabCluster) -> None:
+    for host in cluster.inventory.hosts:
+        try:
+            text = cluster.live.run(host, "journalctl", "--no-pager", "-o", "short-precise", "-n", "3000")
+        except Mistake as mistake:
+            text = str(mistake)
+        JOURNALS.mkdir(exist_ok=True)
+        (JOURNALS / f"{host.name}.txt").write_text(text)

@@ -1,0 +1,182 @@
+"""A push: together at first, one host at a time later, a red gate stops it, what is owed is settled after the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import pytest
+
+from hardway import push as pushing
+from hardway.desired import Blob, Component, File, Gate, Live, Part, Pickup, Roll, Secret, Text, Use
+from hardway.errors import Mistake
+from hardway.inventory import Host, Inventory, load
+from hardway.observed import Facts, Observed, UnitState
+from hardway.plan import Change, Plan, compare
+from hardway.push import Survey, finish, push, request, wait
+from hardway.remote.cluster import Cluster
+from hardway.remote.protocol import Action, Apply, Move
+
+INVENTORY = load(Path(__file__).parent.parent / "inventory.yaml")
+CONTROLLERS = INVENTORY.on("controller")
+FACTS = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="b", clock=0, disk_free=1 << 40, memory=1 << 30)
+UP = UnitState(active="active", sub="running", enabled=True, invocation="1", restarts=0)
+CONFIG = File(path=PurePosixPath("/etc/x/config"), content=Text("new"), uses=(Use(reader="x.service", pickup=Pickup.RESTART),))
+
+
+@dataclasses.dataclass
+class FakeMachine:
+    name: str
+    seen: list[str]
+
+    def store(self, blobs: Sequence[Blob]) -> None:
+        self.seen.append(f"{self.name} store {len(blobs)}")
+
+    def apply(self, change: Apply) -> None:
+        self.seen.append(f"{self.name} apply {' '.join(action.verb for action in change.actions)}")
+
+    def settle(self, units: Sequence[str]) -> None:
+        self.seen.append(f"{self.name} settle {' '.join(units)}")
+
+
+@dataclasses.dataclass
+class FakeCluster:
+    seen: list[str] = dataclasses.field(default_factory=list)
+    inventory: Inventory = INVENTORY
+
+    def machine(self, host: Host) -> FakeMachine:
+        return FakeMachine(host.name, self.seen)
+
+    @contextmanager
+    def lock(self, hosts: Sequence[Host], doing: str) -> Iterator[None]:
+        self.seen.append(f"lock {len(hosts)} for {doing}")
+        yield
+        self.seen.append("unlock")
+
+
+def component(ask: Any = lambda _live, _host: None, **roll: Any) -> Component:
+    return Component(name="x", on="controller", files=lambda *_: (), roll=Roll(gates=(Gate(name="open", ask=ask, within=0),), **roll))
+
+
+def found(unit: UnitState | None) -> Survey:
+    part = Part(component="x", unit="x.service", files=(CONFIG,))
+    observed = Observed(facts=FACTS, units={"x.service": unit} if unit else {})
+    plans = tuple(compare(host, [part], observed) for host in CONTROLLERS)
+    return Survey(observed={h.name: observed for h in CONTROLLERS}, parts={}, plans=plans, objects=())
+
+
+def pushed(one: Component, survey: Survey, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    cluster = FakeCluster()
+    monkeypatch.setattr(pushing, "ALL", (one,))
+    try:
+        push(cast("Cluster", cluster), survey, lambda _: None)
+    except Mistake as mistake:
+        cluster.seen.append(f"stopped: {mistake}")
+    return cluster.seen
+
+
+def test_members_that_never_ran_start_together_and_without_waiting_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = pushed(component(), found(None), monkeypatch)
+
+    assert seen[0] == "lock 3 for push"
+    assert sorted(seen[1:4]) == [f"controller-{n} apply enable restart-no-block" for n in (1, 2, 3)]
+    assert sorted(seen[4:7]) == [f"controller-{n} settle x.service" for n in (1, 2, 3)]
+    assert seen[7:] == ["unlock"]
+
+
+def test_members_that_run_go_one_at_a_time_each_settled_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = pushed(component(), found(UP), monkeypatch)
+
+    expected = [f"controller-{n} {do}" for n in (1, 2, 3) for do in ("apply restart", "settle x.service")]
+    assert seen[1:-1] == expected
+
+
+def test_the_leader_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = pushed(component(last=lambda _: CONTROLLERS[0]), found(UP), monkeypatch)
+
+    assert [line.split()[0] for line in seen if "apply" in line] == ["controller-2", "controller-3", "controller-1"]
+
+
+def test_a_red_gate_stops_the_run_and_leaves_the_rest_and_the_debt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(_: Live, host: Host) -> str | None:
+        return "not ready" if host == CONTROLLERS[1] else None
+
+    seen = pushed(component(ask), found(UP), monkeypatch)
+
+    assert [line for line in seen if "controller-3" in line] == []
+    assert "controller-2 settle x.service" not in seen
+    assert "stopped: controller-2: gate open: still closed after 0 s: not ready; the hosts after it were left as they were" in seen
+
+
+def test_nothing_to_do_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    survey = dataclasses.replace(found(UP), plans=tuple(Plan(host=host, changes=()) for host in CONTROLLERS))
+
+    assert pushed(component(), survey, monkeypatch) == []
+
+
+def test_a_push_that_died_is_finished_before_anything_else_is_asked() -> None:
+    cluster = FakeCluster()
+    observed = Observed(facts=FACTS, units={"x.service": UP}, died=True)
+    plans = tuple(compare(host, [], observed) for host in CONTROLLERS[:1])
+    survey = dataclasses.replace(found(UP), plans=plans)
+
+    assert [change.action for change in plans[0].changes] == ["finish"]
+    assert finish(cast("Cluster", cluster), survey, lambda _: None)
+    assert cluster.seen == ["lock 1 for finish a push", "controller-1 apply ", "unlock"]
+    assert not finish(cast("Cluster", cluster), found(UP), lambda _: None)
+
+
+def test_binaries_travel_before_anything_is_applied_and_only_those_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    blobs = [
+        File(path=PurePosixPath(f"/usr/local/bin/{c}"), content=Blob(sha256=c * 64, size=1, local=Path(c)), uses=CONFIG.uses) for c in "ab"
+    ]
+    part = Part(component="x", unit="x.service", files=tuple(blobs))
+    observed = Observed(facts=FACTS, units={"x.service": UP}, stored=frozenset({"a" * 64}))
+    plan = compare(CONTROLLERS[0], [part], observed)
+    survey = Survey(observed={CONTROLLERS[0].name: observed}, parts={}, plans=(plan,), objects=())
+
+    seen = pushed(component(), survey, monkeypatch)
+
+    assert seen[1:3] == ["controller-1 store 1", "controller-1 apply restart"]
+
+
+def test_a_request_holds_what_the_plan_says_and_owes_what_it_restarts() -> None:
+    secret = File(path=PurePosixPath("/etc/x/leaf.pem"), content=Secret(b"key"), uses=CONFIG.uses, owner="root:x", mode=0o640)
+    plan = compare(CONTROLLERS[0], [Part(component="x", unit="x.service", files=(CONFIG, secret))], Observed(facts=FACTS))
+
+    asked = request(plan)
+
+    assert asked.contents == (b"new", b"key")
+    assert [(str(move.path), move.mode, move.before) for move in asked.moves] == [
+        ("/etc/x/config", 0o644, None),
+        ("/etc/x/leaf.pem", 0o640, None),
+    ]
+    assert asked.actions == (Action(verb="enable", unit="x.service"), Action(verb="start", unit="x.service"))
+    assert asked.owed == {"x.service"}
+    assert isinstance(asked.moves[0], Move)
+    assert "key" not in repr(asked)
+
+
+def test_a_file_changes_only_if_it_is_still_what_the_plan_saw() -> None:
+    change = Change(component="x", action="delete", what="/etc/x/old", why="", before=None)
+
+    assert request(Plan(host=CONTROLLERS[0], changes=(change,))).removals == ()
+
+
+def test_a_gate_opens_as_soon_as_its_answer_is_none() -> None:
+    answers = iter(["starting", None])
+
+    spent = wait(cast("Live", FakeCluster()), Gate(name="open", ask=lambda _live, _host: next(answers), within=30), CONTROLLERS[0])
+
+    assert spent < 30
+
+
+def test_a_question_that_fails_keeps_the_gate_closed_and_its_error_is_told() -> None:
+    def ask(_live: Live, _host: Host) -> str | None:
+        raise Mistake.at("https://10.240.0.11:6443", "connection refused")
+
+    with pytest.raises(Mistake, match="connection refused"):
+        wait(cast("Live", FakeCluster()), Gate(name="open", ask=ask, within=0), CONTROLLERS[0])
