@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import develop, inventory, kubectl, push, up
+from hardway.verbs import develop, inventory, kubectl, push, smoke, up
 from hardway.verbs.cli import Cli
 
 CONTENTS = {
@@ -8,6 +8,7 @@ CONTENTS = {
         "up": up.up,
         "plan": push.plan,
         "push": push.push,
+        "smoke": smoke.smoke,
         "kubectl": kubectl.kubectl,
     },
     "What it is made of": {

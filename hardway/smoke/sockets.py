@@ -1,0 +1,113 @@
+"""A host's TCP sockets, as its kernel lists them, and the check of etcd's two ports."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from hardway.components import etcd
+from hardway.desired import Check, Live, Stage
+from hardway.inventory import Host
+from hardway.smoke.verdict import Failed, Journal, expecting
+
+UNIT = etcd.COMPONENT.unit
+# Who may be a client on 2379 from a controller: sshd carries the kit's own questions where the port is not reached directly.
+CLIENTS = frozenset({"etcd", "kube-apiserver", "etcdctl", "sshd"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Socket:
+    """One TCP socket; the peer of one that listens is `*`."""
+
+    local: str
+    local_port: int
+    peer: str
+    peer_port: int
+    programs: frozenset[str]
+
+
+def listening(live: Live, host: Host, *ports: int) -> tuple[Socket, ...]:
+    """Who listens on these ports."""
+    return tuple(_parse(line) for line in live.run(host, "ss", "-Htnlp", _filter("sport", ports)).splitlines() if line.strip())
+
+
+def established(live: Live, host: Host, *ports: int) -> tuple[Socket, ...]:
+    """Who is connected, as server or client, on these ports."""
+    either = f"{_filter('sport', ports)} or {_filter('dport', ports)}"
+    lines = live.run(host, "ss", "-Htnp", "state", "established", f"( {either} )").splitlines()
+    return tuple(_parse(line) for line in lines if line.strip())
+
+
+def ports(stage: Stage) -> str:
+    """Ask each member's kernel who listens and who is connected."""
+    members = stage.inventory.on("controller")
+    names = {str(host.address): host.name for host in members}
+    evidence, clients = [], set()
+    for host in members:
+        look = Journal(host, UNIT)
+        with expecting(f"`ss` on {host.name} to list its sockets", look):
+            listen = listening(stage, host, etcd.CLIENT_PORT, etcd.PEER_PORT)
+            open_ = established(stage, host, etcd.CLIENT_PORT, etcd.PEER_PORT)
+        own = {(one.local, one.local_port) for one in listen if one.programs == {"etcd"}}
+        wanted = {(str(host.address), etcd.CLIENT_PORT), ("127.0.0.1", etcd.CLIENT_PORT), (str(host.address), etcd.PEER_PORT)}
+        if own != wanted or len(listen) != len(own):
+            shown = ", ".join(f"{'/'.join(sorted(one.programs))} on {one.local}:{one.local_port}" for one in listen) or "nobody listens"
+            raise Failed(f"etcd, and nobody else, on {_ports(wanted)} of {host.name}", shown, look)
+        peers = [one for one in open_ if etcd.PEER_PORT in {one.local_port, one.peer_port}]
+        for one in peers:
+            if one.programs - {"etcd"} or one.peer not in names:
+                who = f"{'/'.join(sorted(one.programs))} with {one.peer}"
+                raise Failed(f"only members to be connected on {etcd.PEER_PORT} of {host.name}", who, look)
+        missing = set(names) - {one.peer for one in peers} - {str(host.address)}
+        if missing:
+            absent = ", ".join(sorted(names[address] for address in missing))
+            raise Failed(f"{host.name} to be connected with every other member on {etcd.PEER_PORT}", f"no connection with {absent}", look)
+        mine = {name for one in open_ if one.peer_port == etcd.CLIENT_PORT for name in one.programs}
+        if mine - CLIENTS:
+            raise Failed(
+                f"only API servers and etcd itself as clients on {etcd.CLIENT_PORT}",
+                f"{', '.join(sorted(mine - CLIENTS))} on {host.name}",
+                look,
+            )
+        clients |= mine
+        linked = ", ".join(sorted({names[one.peer] for one in peers}))
+        evidence.append(f"ss on {host.name}: etcd listens on {_ports(own)}; {etcd.PEER_PORT} is connected with {linked or 'nobody'}")
+        evidence.append(f"ss on {host.name}: clients from here on {etcd.CLIENT_PORT}: {', '.join(sorted(mine))}")
+    if "kube-apiserver" not in clients:
+        raise Failed(f"the API servers to be clients on {etcd.CLIENT_PORT}", ", ".join(sorted(clients)) or "nobody is connected")
+    return "\n".join(evidence)
+
+
+def _filter(side: str, ports: tuple[int, ...]) -> str:
+    return " or ".join(f"{side} = :{port}" for port in ports)
+
+
+def _parse(line: str) -> Socket:
+    local, peer = (word for word in line.split() if re.search(r":(\d+|\*)$", word))
+    return Socket(
+        local=_address(local),
+        local_port=int(local.rpartition(":")[2]),
+        peer=_address(peer),
+        peer_port=int(peer.rpartition(":")[2].replace("*", "0")),
+        programs=frozenset(re.findall(r'\("([^"]+)",pid=', line)),
+    )
+
+
+def _address(word: str) -> str:
+    return word.rpartition(":")[0].strip("[]").removeprefix("::ffff:").partition("%")[0]
+
+
+def _ports(found: set[tuple[str, int]]) -> str:
+    return ", ".join(f"{address}:{port}" for address, port in sorted(found))
+
+
+CHECKS = (
+    Check(
+        name="etcd.ports",
+        component="etcd",
+        proves="etcd serves clients on 2379 and its members on 2380, and on 2380 nobody but members is connected",
+        run=ports,
+        needs=frozenset({"hosts"}),
+        sabotage="a stranger connects to 2380",
+    ),
+)
