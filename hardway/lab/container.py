@@ -87,9 +87,13 @@ class Container:
             "cgroups": " ".join(map(str, self.groups)),
             "devices": " ".join(f"--bind={path}" for path in ("/dev/kmsg", "/dev/fuse") if Path(path).exists()),
         }
+        self.record.write_text("")
         with (self.directory / "console.log").open("wb") as log:
             argv = ["setsid", "--fork", "sh", str(KEEPER), "keep"]  # in a session of its own, it outlives this command
             subprocess.run(argv, check=True, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while not self.record.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """End the host at once, as a power cut does."""

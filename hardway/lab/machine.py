@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -113,13 +113,8 @@ class Machine:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """No other lab enters or leaves meanwhile."""
-        while True:
-            self.run.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.run, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if self.run.exists() and os.path.samestat(os.fstat(descriptor), self.run.stat()):
-                break
-            os.close(descriptor)  # the last lab left between the two, and took the directory along
+        while (descriptor := self._lock()) is None:
+            continue  # the last lab left just now, and took the directory along
         try:
             yield
         finally:
@@ -164,6 +159,19 @@ class Machine:
             leftover.rmdir() if leftover.is_dir() else leftover.unlink()
         self.run.rmdir()
         return tuple(restored)
+
+    def _lock(self) -> int | None:
+        with suppress(FileExistsError):
+            self.run.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(self.run, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return None
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:  # it is still there
+            return descriptor
+        os.close(descriptor)
+        return None
 
     def _read(self, name: str) -> str | None:
         try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import socket
 import threading
@@ -22,23 +21,11 @@ from typing import Literal
 
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
-from hardway.lab import cgroups, image, keys, network
+from hardway.lab import cgroups, image, keys, network, requirements
 from hardway.lab.container import NSPAWN, Container
 from hardway.lab.machine import Lab, Machine, Process
 
 Tell = Callable[[str], None]
-PROGRAMS = {  # what must be there, and the package that has it
-    "flock": "util-linux",
-    "ip": "iproute2",
-    "mmdebstrap": "mmdebstrap",
-    "nsenter": "util-linux",
-    "setsid": "util-linux",
-    "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client",
-    "systemd-nspawn": "systemd-container",
-    "unshare": "util-linux",
-}
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +50,7 @@ def key(state: Path) -> Path:
 
 def up(inventory: Inventory, state: Path, tell: Tell, *, owner: int | None = None, within: float = 120) -> None:
     """Make every host of the inventory answer over SSH; hosts that do so already are left alone."""
-    check(inventory)
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    requirements.check(inventory)
     with _alone(state, tell):
         root = image.ensure(cache(), tell)
         lab = _enter(inventory, state, owner)
@@ -83,10 +69,10 @@ def up(inventory: Inventory, state: Path, tell: Tell, *, owner: int | None = Non
 def down(inventory: Inventory | str, state: Path, tell: Tell) -> None:
     """Remove every trace of a lab from the machine; its SSH keys stay in state/."""
     cluster = inventory if isinstance(inventory, str) else inventory.cluster
-    _named(cluster)
+    requirements.named(cluster)
     if not (state / "lab").exists() and Machine().lab(cluster) is None:
         return
-    _privileged()
+    requirements.privileged()
     with _alone(state, tell):
         lab = Machine().lab(cluster)
         if lab is not None:
@@ -94,20 +80,23 @@ def down(inventory: Inventory | str, state: Path, tell: Tell) -> None:
             for name in sorted(_hosts(lab)):
                 Container(lab=lab, name=name).stop()
                 tell(f"{name}: stopped")
-            cgroups.empty(lab.cgroups)
-            for group in lab.cgroups:
-                cgroups.remove(group)
-            network.remove(network.device(cluster))
+        groups = lab.cgroups if lab else cgroups.places(f"hardway-{cluster}")
+        cgroups.empty(groups)  # all of it, even if the register was lost
+        for group in groups:
+            cgroups.remove(group)
+        network.remove(network.device(cluster))
+        for directory in (NSPAWN / "propagate", NSPAWN / "locks", NSPAWN):
+            with suppress(OSError):  # somebody else's containers are there
+                directory.rmdir()
         if (state / "lab" / "hosts").exists():
             shutil.rmtree(state / "lab" / "hosts")
-        if lab is not None:
-            with Machine().locked():
-                restored = Machine().leave(cluster)
-            for directory in (NSPAWN / "propagate", NSPAWN / "locks", NSPAWN):
-                with suppress(OSError):  # somebody else's containers are there
-                    directory.rmdir()
-            if restored:
-                tell(f"lab: put back {', '.join(restored)}")
+        with Machine().locked():
+            restored = Machine().leave(cluster)
+        if restored:
+            tell(f"lab: put back {', '.join(restored)}")
+        for directory in (state / "lab", state):
+            with suppress(OSError):  # the keys are there
+                directory.rmdir()
 
 
 def status(inventory: Inventory, state: Path) -> tuple[Status, ...]:
@@ -141,53 +130,11 @@ def reap(tell: Tell) -> None:
             down(lab.cluster, lab.state, tell)
 
 
-def check(inventory: Inventory) -> None:
-    """Refuse what cannot become a lab here."""
-    _named(inventory.cluster)
-    _privileged()
-    missing = {program: package for program, package in PROGRAMS.items() if not shutil.which(program)}
-    if missing:
-        packages = " ".join(sorted(set(missing.values())))
-        raise Mistake(
-            *(Finding(where="lab", what=f"{program} is missing", next_step=f"`apt-get install {packages}`") for program in sorted(missing))
-        )
-    cidr = inventory.networks.host_cidr
-    if cidr is None:
-        raise Mistake.at("networks.host_cidr", "the lab needs a network for its hosts", "add one, such as 10.240.0.0/24")
-    gateway = cidr.network_address + 1
-    findings = []
-    for host in inventory.hosts:
-        where = f"hosts.{host.name}"
-        if host.address not in cidr or host.address in {cidr.network_address, cidr.broadcast_address}:
-            findings.append(Finding(where=f"{where}.address", what=f"{host.address} is no address of {cidr}, the lab's network"))
-        if host.address == gateway:
-            findings.append(Finding(where=f"{where}.address", what=f"{gateway} is the lab's own, this machine's", next_step="take another"))
-        if host.ssh.user != "root":
-            findings.append(Finding(where=f"{where}.ssh.user", what="the lab's hosts are reached as root", next_step="leave it out"))
-        if host.ssh.via:
-            findings.append(Finding(where=f"{where}.ssh.via", what="the lab's hosts are reached directly", next_step="leave it out"))
-    if findings:
-        raise Mistake(*findings)
-
-
-def _named(cluster: str) -> None:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", cluster):  # it becomes part of paths
-        raise Mistake.at("cluster", f"{cluster!r} is no DNS label", "use small letters, digits and dashes")
-
-
-def _privileged() -> None:
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
-    held = int(effective[1], 16) if effective else 0
-    lacking = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
-    if os.geteuid() != 0 or lacking:
-        why = f"without {', '.join(lacking)}" if os.geteuid() == 0 else "without root"
-        raise Mistake.at("lab", f"hosts cannot be made {why}", "run it as root on a machine of yours, or take `lab` out of the inventory")
-
-
 @contextmanager
 def _alone(state: Path, tell: Tell) -> Iterator[None]:
     """One command at a time works on a lab."""
-    (state / "lab").mkdir(mode=0o700, parents=True, exist_ok=True)
+    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (state / "lab").mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(state / "lab", os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -278,10 +225,10 @@ def _wait(inventory: Inventory, lab: Lab, tell: Tell, within: float) -> None:
     def answers(host: Host) -> Finding | None:
         log = lab.state / "lab" / "hosts" / host.name / "console.log"
         while not _banner(host):
-            starting = Container(lab=lab, name=host.name).keeper is not None or time.monotonic() < deadline - within + 5
-            if enough.wait(0.1) or time.monotonic() > deadline or not starting:
+            kept = Container(lab=lab, name=host.name).keeper is not None
+            if enough.wait(0.1) or time.monotonic() > deadline or not kept:
                 last = " / ".join(line for line in log.read_text(errors="replace").splitlines()[-3:] if line.strip())
-                what = "does not boot" if not starting else f"SSH does not answer after {within:.0f} s"
+                what = "does not boot" if not kept else f"SSH does not answer after {within:.0f} s"
                 return Finding(where=host.name, what=f"{what}: {last}", next_step=f"see {log}")
         tell(f"{host.name}: SSH answers")
         return None
