@@ -67,9 +67,7 @@ def ensure(
         )
 
 
-def short_lived(  # noqa: PLR0913, PLR0917 - who signs, who it is for, for how long
-    state: State, authority: str, common_name: str, organization: str | None, minutes: int, now: datetime
-) -> Secret:
+def short_lived(state: State, authority: str, common_name: str, organization: str | None, minutes: int, now: datetime) -> Secret:
     """A client certificate with its key that is never written: for one errand, such as the first administrator's binding."""
     found = kept.generations(state, authority)
     signer = found and found[kept.trust(found, kept.leaves(state, authority).values()).signer]

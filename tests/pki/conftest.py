@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hardway.inventory import Endpoint, Host, Inventory, Networks
-from hardway.pki import declared
+from hardway.pki import declared, issue
 from hardway.pki.declared import Declarations
 from hardway.state import State
 
@@ -21,7 +22,7 @@ def certs() -> Path:
     return CERTS
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
@@ -31,7 +32,7 @@ def declarations() -> Declarations:
     return declared.load(CERTS)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def inventory() -> Inventory:
     return Inventory(
         cluster="kit",
@@ -51,6 +52,21 @@ def inventory() -> Inventory:
     )
 
 
+@pytest.fixture(scope="session")
+def pristine(declarations: Declarations, inventory: Inventory, now: datetime, tmp_path_factory: pytest.TempPathFactory) -> State:
+    """Everything issued once; only to read."""
+    state = State(tmp_path_factory.mktemp("state") / "kit")
+    issue.ensure(declarations, inventory, state, now)
+    return state
+
+
 @pytest.fixture
 def state(tmp_path: Path) -> State:
-    return State(tmp_path / "state" / "kit")
+    """Nothing issued yet."""
+    return State(tmp_path / "empty" / "kit")
+
+
+@pytest.fixture
+def issued(pristine: State, tmp_path: Path) -> State:
+    """Everything issued, to be damaged by a test."""
+    return State(Path(shutil.copytree(pristine.root, tmp_path / "kit")))

@@ -19,10 +19,14 @@ from hardway.pki.pair import Pair, new_key, private_pem, root
 from hardway.state import State
 
 
+@pytest.fixture(scope="module")
+def credentials(declarations: Declarations, inventory: Inventory, pristine: State) -> Credentials:
+    return issue.credentials(declarations, inventory, pristine)
+
+
 @pytest.fixture
-def credentials(declarations: Declarations, inventory: Inventory, state: State, now: datetime) -> Credentials:
-    issue.ensure(declarations, inventory, state, now)
-    return issue.credentials(declarations, inventory, state)
+def state(issued: State) -> State:
+    return issued
 
 
 @pytest.fixture
@@ -78,10 +82,9 @@ def test_without_a_signer_of_csrs_no_host_has_the_key_of_an_authority(
     assert bundle.text.count("certificate of authority") == 1
 
 
-def test_the_signing_pair_is_one_generation_and_its_bundle_two(  # noqa: PLR0913, PLR0917 - fixtures
-    credentials: Credentials, declarations: Declarations, inventory: Inventory, state: State, now: datetime, controller: Host
+def test_the_signing_pair_is_one_generation_and_its_bundle_two(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime, controller: Host
 ) -> None:
-    assert credentials
     state.write(f"pki/cluster-signing/authority-{now.year}b.pem", root("next", keys="ec", days=1, now=now).pem)
 
     files = issue.credentials(declarations, inventory, state).files(controller)
@@ -95,10 +98,9 @@ def test_the_signing_pair_is_one_generation_and_its_bundle_two(  # noqa: PLR0913
     assert bundle.text.count("BEGIN CERTIFICATE") == 3
 
 
-def test_the_newest_key_signs_and_all_of_them_verify(  # noqa: PLR0913, PLR0917 - fixtures
-    credentials: Credentials, declarations: Declarations, inventory: Inventory, state: State, now: datetime, controller: Host
+def test_the_newest_key_signs_and_all_of_them_verify(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime, controller: Host
 ) -> None:
-    assert credentials
     newest = private_pem(new_key("ec"))
     state.write(f"pki/service-account/key-{now.year}b.pem", newest)
     state.write(f"pki/encryption/key-{now.year}b", base64.b64encode(b"b" * 32))
@@ -132,10 +134,7 @@ def test_of_two_ways_to_pick_a_file_up_the_stronger_is_kept(declarations: Declar
     assert (use.reader, use.pickup.value) == ("kube-apiserver.service", "restart")
 
 
-def test_what_was_not_issued_is_told_at_once(
-    declarations: Declarations, inventory: Inventory, state: State, credentials: Credentials
-) -> None:
-    assert credentials
+def test_what_was_not_issued_is_told_at_once(declarations: Declarations, inventory: Inventory, state: State) -> None:
     state.path("pki/etcd/etcd-peer@controller-1.pem").unlink()
     state.write("pki/etcd/etcd-peer@controller-2.pem", b"")
     state.path(state.glob("pki/encryption/key-*")[0]).unlink()

@@ -137,7 +137,7 @@ def test_openssl_verifies_each_certificate_for_its_purpose_and_no_other(
         (("-attime", "0"), False),
     ],
 )
-def test_openssl_verifies_the_names_of_the_api_server(  # noqa: PLR0913, PLR0917 - fixtures
+def test_openssl_verifies_the_names_of_the_api_server(
     authority: Pair, wanted: dict[str, Request], at: datetime, tmp_path: Path, check: tuple[str, str], good: bool
 ) -> None:
     (tmp_path / "ca.crt").write_bytes(authority.certificate_pem)

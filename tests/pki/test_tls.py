@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
-from datetime import datetime
 
 import pytest
 
@@ -17,10 +16,9 @@ from hardway.pki.declared import Declarations
 from hardway.state import State
 
 
-@pytest.fixture
-def credentials(declarations: Declarations, inventory: Inventory, state: State, now: datetime) -> Credentials:
-    issue.ensure(declarations, inventory, state, now)
-    return issue.credentials(declarations, inventory, state)
+@pytest.fixture(scope="module")
+def credentials(declarations: Declarations, inventory: Inventory, pristine: State) -> Credentials:
+    return issue.credentials(declarations, inventory, pristine)
 
 
 @pytest.fixture
