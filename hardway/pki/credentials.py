@@ -12,7 +12,7 @@ from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.pki import kept
 from hardway.pki.declared import Declarations
-from hardway.pki.pair import Pair, private_key, private_pem, public_pem
+from hardway.pki.pair import Pair, private_pem, public_pem
 from hardway.pki.request import Request, requests
 from hardway.pki.trust import Generation, Trust
 from hardway.state import State
@@ -66,32 +66,26 @@ class _Material:
 def credentials(declarations: Declarations, inventory: Inventory, state: State) -> Credentials:
     """Read what `ensure` has written."""
     wanted = requests(declarations, inventory)
-    pairs = {request.file: kept.pair(state, request.file) for request in wanted if state.path(request.file).exists()}
-    good = {file: pair for file, pair in pairs.items() if isinstance(pair, Pair)}
-    findings = [
-        Finding(where=str(state.path(request.file)), what=str(pairs.get(request.file, "is missing")), next_step="run `./inv certs.renew`")
-        for request in wanted
-        if request.file not in good
-    ]
     names = [authority.authority for authority in declarations.authorities if authority.wanted(inventory)]
     found = {name: kept.generations(state, name) for name in names}
-    keys = {one.key_pair: kept.keys(state, one.key_pair) for one in declarations.key_pairs}
-    if declarations.encryption:
-        keys["encryption"] = kept.keys(state, "encryption")
-    empty = [name for name, there in (*found.items(), *keys.items()) if not there]
-    findings.extend(Finding(where=str(state.path(f"pki/{name}")), what="is missing", next_step="run `./inv certs.renew`") for name in empty)
-    if findings:
-        raise Mistake(*findings)
-    trusts = {name: kept.trust(found[name], kept.leaves(state, name).values()) for name in names}
+    leaves = {name: kept.leaves(state, name) for name in names}
+    keys = {name: kept.keys(state, name) for name in declarations.keys}
+    pairs = {request.file: leaves[request.authority].get(request.file, "is missing") for request in wanted}
+    wrong = {file: str(pair) for file, pair in pairs.items() if not isinstance(pair, Pair)}
+    wrong |= {f"pki/{name}": "is missing" for name, there in (*found.items(), *keys.items()) if not there}
+    if wrong:
+        raise Mistake(
+            *(Finding(where=str(state.path(file)), what=what, next_step="`./inv push` issues it") for file, what in wrong.items())
+        )
+    good = {file: pair for file, pair in pairs.items() if isinstance(pair, Pair)}
+    trusts = {name: kept.trust(found[name], leaves[name].values()) for name in names}
+    key_pairs = {one.key_pair: [kept.private(state, file) for file in keys[one.key_pair]] for one in declarations.key_pairs}
     material = _Material(
         pairs={file: Secret(pair.pem) for file, pair in good.items()},
         bundles={name: trust.bundle for name, trust in trusts.items()},
         signing={name: Secret(found[name][trust.signer].pem) for name, trust in trusts.items()},
-        private={one.key_pair: Secret(private_pem(private_key(state.read(keys[one.key_pair][-1])))) for one in declarations.key_pairs},
-        public={
-            one.key_pair: "".join(public_pem(private_key(state.read(file))).decode() for file in keys[one.key_pair])
-            for one in declarations.key_pairs
-        },
+        private={name: Secret(private_pem(several[-1])) for name, several in key_pairs.items()},
+        public={name: "".join(public_pem(key).decode() for key in several) for name, several in key_pairs.items()},
     )
     return Credentials(
         trusts=trusts,

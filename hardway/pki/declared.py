@@ -85,6 +85,11 @@ class Declarations:
     key_pairs: tuple[KeyPair, ...] = ()
     encryption: Encryption | None = None
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the keys without a certificate."""
+        return (*(pair.key_pair for pair in self.key_pairs), *(("encryption",) if self.encryption else ()))
+
 
 _KINDS: Mapping[str, type[Authority | KeyPair | Encryption]] = {"authority": Authority, "key_pair": KeyPair, "encryption": Encryption}
 _KIND = re.compile(r"^(authority|key_pair|encryption)\s*:", re.MULTILINE)

@@ -15,7 +15,7 @@ from hardway.inventory import Inventory
 from hardway.pki import kept
 from hardway.pki.credentials import Credentials, EncryptionKey, credentials, placeholders
 from hardway.pki.declared import Authority, Declarations
-from hardway.pki.pair import Pair, UnreadableError, leaf, new_key, private_key, private_pem, root
+from hardway.pki.pair import Pair, UnreadableError, leaf, new_key, private_pem, root
 from hardway.pki.request import Request, requests
 from hardway.state import State
 
@@ -53,11 +53,10 @@ def ensure(
     """
     wanted = requests(declarations, inventory)
     authorities = [authority for authority in declarations.authorities if authority.wanted(inventory)]
-    names = [*(pair.key_pair for pair in declarations.key_pairs), *(("encryption",) if declarations.encryption else ())]
     with state.locked():
         findings: list[Finding] = []
         signers = _each((authority.authority for authority in authorities), lambda name: _signer(name, state, now), findings)
-        missing = _each(names, lambda name: _is_missing(name, state), findings)
+        missing = _each(declarations.keys, lambda name: _is_missing(name, state), findings)
         if findings:
             raise Mistake(*findings)
         return (
@@ -132,10 +131,7 @@ def _is_missing(name: str, state: State) -> bool:
         step = f"restore pki/{name} from a backup of state/; if no cluster ever ran with it, remove {state.path('pki')}"
         raise Mistake.at(where, what, step)
     for file in files:
-        try:
-            kept.encryption_key(state, file) if name == "encryption" else private_key(state.read(file))
-        except UnreadableError as unreadable:
-            raise Mistake.at(str(state.path(file)), str(unreadable), kept.RESTORE) from None
+        kept.encryption_key(state, file) if name == "encryption" else kept.private(state, file)
     return not files
 
 
@@ -171,7 +167,8 @@ def _why(request: Request, signer: _Signer, now: datetime, within: timedelta) ->
     if isinstance(found, UnreadableError):
         return str(found)
     if not signer.pair.signed(found):
-        return f"signed by {found.issuer}, not by {signer.pair.common_name}"
+        other = found.issuer if found.issuer != signer.pair.common_name else f"another {found.issuer}"
+        return f"signed by {other}, not by {signer.pair.common_name}"
     until = found.certificate.not_valid_after_utc
     if until - now <= within and until < signer.pair.certificate.not_valid_after_utc:  # else a new one would end no later
         return "expired" if until <= now else f"expires on {until:%Y-%m-%d}"

@@ -18,7 +18,7 @@ from string import ascii_lowercase
 from cryptography import x509
 
 from hardway.errors import Mistake
-from hardway.pki.pair import Pair, UnreadableError
+from hardway.pki.pair import Key, Pair, UnreadableError, private_key
 from hardway.pki.trust import Generation, Trust, age
 from hardway.state import State
 
@@ -48,7 +48,7 @@ def generation(authority: str, name: str, pair: Pair) -> Generation:
         authority=authority,
         name=name,
         common_name=pair.common_name,
-        ski=pair.ski,
+        ski=pair.ski.hex(),
         not_before=pair.certificate.not_valid_before_utc,
         not_after=pair.certificate.not_valid_after_utc,
         certificate=pair.certificate_pem.decode(),
@@ -100,6 +100,14 @@ def _letters() -> Iterator[str]:
         yield from (letter * times for letter in ascii_lowercase)
 
 
+def private(state: State, file: str) -> Key:
+    """A private key that stands alone, such as the one that signs ServiceAccount tokens."""
+    try:
+        return private_key(state.read(file))
+    except UnreadableError as unreadable:
+        raise Mistake.at(str(state.path(file)), str(unreadable), RESTORE) from None
+
+
 def encryption_key(state: State, file: str) -> str:
     """A key of encryption at rest, in base64 as EncryptionConfiguration takes it."""
     data = state.read(file).strip()
@@ -108,5 +116,5 @@ def encryption_key(state: State, file: str) -> str:
     except ValueError:
         size = 0
     if size != 32:
-        raise UnreadableError("is no key of 32 bytes in base64")
+        raise Mistake.at(str(state.path(file)), "is no key of 32 bytes in base64", RESTORE)
     return data.decode()

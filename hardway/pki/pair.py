@@ -43,11 +43,8 @@ class Pair:
             raise UnreadableError("no certificate can be read") from None
         if _BEGIN_KEY not in pem:
             return cls(certificate=certificate)
-        try:
-            key = load_pem_private_key(pem[_key_start(pem) :], None)
-        except (ValueError, TypeError):
-            raise UnreadableError("its key cannot be read") from None
-        if not isinstance(key, Key) or key.public_key() != certificate.public_key():
+        key = private_key(pem[_key_start(pem) :])
+        if key.public_key() != certificate.public_key():
             raise UnreadableError("its key is not the certificate's")
         return cls(certificate=certificate, key=key)
 
@@ -70,9 +67,12 @@ class Pair:
         return common_name(self.certificate.issuer)
 
     @property
-    def ski(self) -> str:
+    def ski(self) -> bytes:
         """The identifier of its key, by which the certificates below name their issuer."""
-        return self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex()
+        try:
+            return self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+        except x509.ExtensionNotFound:  # an authority that came from elsewhere
+            return x509.SubjectKeyIdentifier.from_public_key(self.certificate.public_key()).digest
 
     def signed(self, other: Pair) -> bool:
         """Whether this authority signed another certificate."""
@@ -128,7 +128,7 @@ def private_key(pem: bytes) -> Key:
     try:
         key = load_pem_private_key(pem, None)
     except (ValueError, TypeError):
-        raise UnreadableError("no private key can be read") from None
+        raise UnreadableError("its key cannot be read") from None
     if not isinstance(key, Key):
         raise UnreadableError("its key is neither EC nor RSA")
     return key
@@ -155,13 +155,12 @@ def leaf(request: Request, signer: Pair, *, now: datetime, lifetime: timedelta |
     if request.organization:
         attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, request.organization))
     until = min(now + (lifetime or timedelta(days=request.days)), signer.certificate.not_valid_after_utc)
-    issuer_ski = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     builder = (
         _begun(x509.Name(attributes), signer.certificate.subject, key, now, until)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True, key_encipherment=isinstance(key, rsa.RSAPrivateKey)), critical=True)
         .add_extension(x509.ExtendedKeyUsage([_USAGES[usage] for usage in request.usages]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_ski), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier(signer.ski, None, None), critical=False)
     )
     sans = [*map(x509.DNSName, request.names), *map(x509.IPAddress, request.addresses)]
     if sans:

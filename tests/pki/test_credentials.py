@@ -145,6 +145,17 @@ def test_what_was_not_issued_is_told_at_once(declarations: Declarations, invento
     assert [finding.what for finding in caught.value.findings] == ["is missing", "no certificate can be read", "is missing"]
 
 
+@pytest.mark.parametrize("name", ["encryption", "service-account"])
+def test_a_key_that_cannot_be_read_is_a_mistake(declarations: Declarations, inventory: Inventory, state: State, name: str) -> None:
+    (file,) = state.glob(f"pki/{name}/key-*")
+    state.write(file, b"Y2FuYXJ5")
+
+    with pytest.raises(Mistake, match="restore it from a backup") as caught:
+        issue.credentials(declarations, inventory, state)
+
+    assert "Y2FuYXJ5" not in str(caught.value)
+
+
 def test_placeholders_need_no_state_and_have_the_shape_of_the_real_files(
     credentials: Credentials, declarations: Declarations, inventory: Inventory
 ) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hardway.errors import Mistake
@@ -261,7 +263,7 @@ def test_a_lost_key_is_not_replaced(ensure: Ensure, state: State, name: str) -> 
         ensure()
 
 
-@pytest.mark.parametrize(("name", "told"), [("encryption", "is no key of 32 bytes"), ("service-account", "no private key can be read")])
+@pytest.mark.parametrize(("name", "told"), [("encryption", "is no key of 32 bytes"), ("service-account", "its key cannot be read")])
 def test_a_damaged_key_is_not_replaced(ensure: Ensure, state: State, name: str, told: str) -> None:
     (file,) = state.glob(f"pki/{name}/key-*")
     state.write(file, b"Y2FuYXJ5")
@@ -313,6 +315,26 @@ def test_a_switch_that_was_interrupted_goes_on(
     assert len(made) == 2 * 4 + 1 - 1
     assert set(made.values()) == {f"signed by etcd-ca-{now.year}a, not by etcd-ca-{now.year}b"}
     assert ensure() == {}
+
+
+def test_a_certificate_of_another_authority_of_the_same_name_is_made_again(ensure: Ensure, state: State, now: datetime, etcd: str) -> None:
+    other = root(f"etcd-ca-{now.year}a", keys="ec", days=3650, now=now)
+    state.write(etcd, other.pem)
+
+    assert set(ensure().values()) == {f"signed by another etcd-ca-{now.year}a, not by etcd-ca-{now.year}a"}
+
+
+def test_an_authority_from_elsewhere_may_lack_a_key_identifier(ensure: Ensure, state: State, now: datetime, etcd: str) -> None:
+    key = new_key("rsa")
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "theirs")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=900))
+    certificate = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
+    state.write(etcd, Pair(certificate=certificate, key=key).pem)
+
+    assert len(ensure()) == 9
+    assert ensure() == {}
+    assert Pair.parse(state.read(PEER)).issuer == "theirs"
 
 
 def test_a_certificate_that_is_kept_in_memory_alone(state: State, now: datetime) -> None:
