@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardway.errors import Mistake
@@ -132,6 +132,7 @@ def test_a_file_that_cannot_be_read_is_a_mistake(tmp_path: Path, name: str) -> N
         read(tmp_path / name, Outer)
 
 
+@settings(max_examples=50)
 @given(st.text())
 def test_any_text_is_a_value_or_a_mistake_of_whole_lines(text: str) -> None:
     try:

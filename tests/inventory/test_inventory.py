@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -235,6 +235,7 @@ HOSTILE = st.text(min_size=1, max_size=30) | st.sampled_from(["a\nb", "$(id)", "
 FREE_TEXT = ["cluster", "networks__domain", "endpoint__name", "versions__kubernetes", "binaries__mirror", "ssh__user", "ssh__via"]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.sampled_from([*FREE_TEXT, "flag name", "flag", "host", "san"]), HOSTILE)
 def test_a_hostile_string_is_refused_or_is_one_plain_word(place: str, text: str) -> None:
     match place:
