@@ -1,0 +1,173 @@
+"""Each check comes to a verdict, whatever it does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import Any, cast
+
+import pytest
+
+from hardway.desired import Check, Stage
+from hardway.errors import Mistake
+from hardway.inventory import Host
+from hardway.smoke import runner
+from hardway.smoke.report import Result
+from hardway.smoke.verdict import Failed, Journal, Skipped, eventually
+
+HOST = Host(name="controller-1", address=IPv4Address("10.0.0.1"), roles=frozenset({"controller"}))
+ALL_NEEDS = frozenset({"api", "hosts", "disruptive"})
+
+
+@dataclass
+class FakeStage:
+    """Runs one command, and knows when it was given up."""
+
+    journal: str | Mistake = ""
+    ran: list[tuple[str, ...]] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, host: Host, *argv: str) -> str:
+        self.ran.append((host.name, *argv))
+        if isinstance(self.journal, Mistake):
+            raise self.journal
+        return self.journal
+
+    def wait(self, ask: Callable[[], str | None], within: float) -> None:  # noqa: ARG002 - the interface
+        if answer := ask():
+            raise Mistake.at("", f"after 1 s: {answer}")
+
+    def give_up(self) -> None:
+        self.over.set()
+
+
+def check(name: str, run: Callable[[Any], str], **fields: Any) -> Check:
+    return Check(name=name, component="etcd", proves="something", run=run, **fields)
+
+
+def verdicts(*checks: Check, stage: FakeStage | None = None, have: frozenset[str] = ALL_NEEDS) -> dict[str, Result]:
+    results = runner.run(checks, cast("Stage", stage or FakeStage()), have=have, tell=lambda _: None)
+    return {result.name: result for result in results}
+
+
+def raises(error: BaseException) -> Callable[[Any], str]:
+    def run(_: Any) -> str:
+        raise error
+
+    return run
+
+
+def test_what_a_check_returns_is_its_evidence() -> None:
+    result = verdicts(check("a", lambda _: "GET /readyz: 200"))["a"]
+
+    assert (result.status, result.evidence, result.reason) == ("passed", "GET /readyz: 200", "")
+
+
+def test_a_failure_says_what_was_expected_and_got_and_shows_the_last_journal_lines() -> None:
+    stage = FakeStage(journal="raft: lost leader\n")
+
+    result = verdicts(check("a", raises(Failed("a leader", "none", Journal(HOST, "etcd.service")))), stage=stage)["a"]
+
+    assert result.status == "failed"
+    assert result.reason == "expected a leader; got none; look at journalctl -u etcd.service -n 10 on controller-1"
+    assert result.evidence == "journalctl -u etcd.service -n 10 on controller-1:\nraft: lost leader"
+    assert stage.ran == [("controller-1", "journalctl", "-u", "etcd.service", "-n", "10", "--no-pager", "-o", "short-iso")]
+
+
+def test_a_failure_is_told_also_if_the_journal_cannot_be_read() -> None:
+    stage = FakeStage(journal=Mistake.at("controller-1", "no route to host"))
+
+    result = verdicts(check("a", raises(Failed("a leader", "none", Journal(HOST, "etcd.service")))), stage=stage)["a"]
+
+    assert result.status == "failed"
+    assert "no route to host" in result.evidence
+
+
+def test_a_question_without_an_answer_is_a_failure() -> None:
+    result = verdicts(check("a", raises(Mistake.at("controller-1", "connection refused"))))["a"]
+
+    assert (result.status, result.reason) == ("failed", "controller-1: connection refused")
+
+
+def test_a_check_that_breaks_fails_and_the_others_go_on() -> None:
+    found = verdicts(check("broken", raises(KeyError("spec"))), check("good", lambda _: "yes"))
+
+    assert (found["broken"].status, found["good"].status) == ("failed", "passed")
+    assert "KeyError: 'spec'" in found["broken"].reason
+
+
+def test_what_cannot_be_run_is_skipped_with_the_reason() -> None:
+    result = verdicts(check("a", raises(Skipped("there is one API server"))))["a"]
+
+    assert (result.status, result.reason) == ("skipped", "there is one API server")
+
+
+def test_a_check_whose_needs_are_not_met_never_begins() -> None:
+    result = verdicts(check("a", raises(AssertionError()), needs=frozenset({"api", "disruptive"})), have=frozenset({"api"}))["a"]
+
+    assert (result.status, result.reason) == ("skipped", "it needs disruptive")
+
+
+def test_what_does_not_come_about_in_time_is_a_failure_with_the_last_answer() -> None:
+    def run(stage: Stage) -> str:
+        eventually(stage, "the Pod to get a node", lambda: "it has none", within=1)
+        return ""
+
+    assert verdicts(check("a", run))["a"].reason == "expected the Pod to get a node; got after 1 s: it has none"
+
+
+def test_checks_run_side_by_side() -> None:
+    together = threading.Barrier(2, timeout=20)  # each waits for the other: one after the other would never end
+
+    found = verdicts(*(check(name, lambda _: str(together.wait())) for name in "ab"))
+
+    assert {result.status for result in found.values()} == {"passed"}
+
+
+def test_disruptive_checks_run_alone_and_those_that_look_back_run_last() -> None:
+    order: list[str] = []
+    running: set[str] = set()
+
+    def run(name: str) -> Callable[[Any], str]:
+        def body(_: Any) -> str:
+            running.add(name)
+            order.append("+".join(sorted(running)))
+            running.discard(name)
+            return ""
+
+        return body
+
+    stops = frozenset({"disruptive"})
+    checks = [
+        check("back", run("back"), last=True),
+        check("x", run("x"), needs=stops),
+        check("y", run("y"), needs=stops),
+        check("a", run("a")),
+    ]
+
+    names = list(verdicts(*checks))
+
+    assert order == ["a", "x", "y", "back"]
+    assert names == ["back", "x", "y", "a"]  # the report keeps the order of the list
+
+
+def test_an_interrupted_run_makes_waiting_checks_give_up_and_begins_no_other() -> None:
+    stage, begun = FakeStage(), []
+
+    def waits(_: Any) -> str:
+        begun.append("waits")
+        assert stage.over.wait(20)
+        return ""
+
+    def interrupt(_: str) -> None:
+        raise KeyboardInterrupt
+
+    checks = [check(f"w{i}", waits) for i in range(runner.AT_ONCE - 1)] + [check("first", lambda _: "")]
+    checks.append(check("stop", waits, needs=frozenset({"disruptive"})))
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(checks, cast("Stage", stage), have=ALL_NEEDS, tell=interrupt)
+
+    assert stage.over.is_set()
+    assert len(begun) == runner.AT_ONCE - 1

@@ -1,0 +1,234 @@
+"""What a stage makes, it removes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hardway.desired import Answer
+from hardway.errors import Mistake
+from hardway.inventory import Endpoint, Host, Inventory, Networks
+from hardway.observed import Facts, Observed
+from hardway.smoke.stage import ClusterStage, Kubectl
+
+HOST = Host(name="controller-1", address=IPv4Address("10.0.0.1"), roles=frozenset({"controller"}))
+INVENTORY = Inventory(
+    cluster="test",
+    hosts=(HOST,),
+    networks=Networks(service_cidr=IPv4Network("10.32.0.0/24"), pod_cidr=IPv4Network("10.200.0.0/16")),
+    endpoint=Endpoint(loadbalancer="none", address=HOST.address),
+)
+OBSERVED = Observed(facts=Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_free=0, memory=0))
+OURS = {"app.kubernetes.io/managed-by": "hardway-smoke"}
+
+
+@dataclass
+class FakeCluster:
+    """Keeps objects by their path, as the API server would."""
+
+    objects: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    deleted: list[tuple[str, Any]] = field(default_factory=list)
+    refuses: str = ""  # what it does not delete
+    ran: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def inventory(self) -> Inventory:
+        return INVENTORY
+
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, host: Host | None = None, token: str | None = None
+    ) -> Answer:
+        del host, token
+        if method == "POST":
+            metadata = dict(body["metadata"] if body else {})
+            metadata.setdefault("name", f"{metadata.get('generateName')}x")
+            if f"{path}/{metadata['name']}" in self.objects:
+                return answer(409, {"message": "already exists"})
+            self.objects[f"{path}/{metadata['name']}"] = {**(body or {}), "metadata": metadata}
+            return answer(201, {**(body or {}), "metadata": metadata})
+        if method == "DELETE":
+            self.deleted.append((path, body))
+            if self.refuses and self.refuses in path:
+                return answer(403, {})
+            return answer(200 if self.objects.pop(path, None) else 404, {})
+        return self.api(path)
+
+    def api(self, path: str, *, host: Host | None = None) -> Answer:  # noqa: ARG002 - the interface
+        place, _, query = path.partition("?")
+        if place in self.objects:
+            return answer(200, self.objects[place])
+        below = [one for at, one in self.objects.items() if at.rpartition("/")[0] == place]
+        if place.rpartition("/")[2] in {"namespaces", "nodes", "pods"}:
+            return answer(200, {"items": [one for one in below if not query or one["metadata"].get("labels") == OURS]})
+        return answer(404, {})
+
+    def run(self, host: Host, *argv: str) -> str:
+        self.ran.append((host.name, *argv))
+        return ""
+
+    def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
+        raise NotImplementedError
+
+    def local(self, host: Host, port: int, path: str) -> Answer:
+        raise NotImplementedError
+
+    def served(self, host: Host, port: int) -> int:
+        raise NotImplementedError
+
+    def issued(self, certificate: str, host: Host) -> int:
+        raise NotImplementedError
+
+
+def answer(status: int, document: Mapping[str, Any]) -> Answer:
+    return Answer(status=status, body=json.dumps(document).encode())
+
+
+def stage(cluster: FakeCluster, kubectl: Kubectl | None = None) -> ClusterStage:
+    return ClusterStage(cluster, observe=lambda _: OBSERVED, kubectl=kubectl, tell=lambda _: None)
+
+
+def pod(name: str) -> dict[str, Any]:
+    return {"kind": "Pod", "metadata": {"name": name}}
+
+
+def test_a_run_that_creates_nothing_makes_no_namespace() -> None:
+    cluster = FakeCluster()
+
+    with stage(cluster):
+        pass
+
+    assert cluster.deleted == []
+
+
+def test_checks_share_one_labelled_namespace() -> None:
+    cluster = FakeCluster()
+
+    with stage(cluster) as on:
+        names: set[str] = set()
+        threads = [threading.Thread(target=lambda: names.add(on.namespace)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert names == {"hardway-smoke-x"}
+        assert cluster.objects["/api/v1/namespaces/hardway-smoke-x"]["metadata"]["labels"] == OURS
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_everything_made_is_removed_the_last_first(error: type[BaseException] | None) -> None:
+    cluster = FakeCluster()
+
+    def act() -> None:
+        with stage(cluster) as on:
+            on.create("/api/v1/nodes", {"kind": "Node", "metadata": {"name": "n", "labels": {"a": "b"}}})
+            assert cluster.objects["/api/v1/nodes/n"]["metadata"]["labels"] == {"a": "b", **OURS}
+            on.create(f"/api/v1/namespaces/{on.namespace}/pods", pod("p"))
+            if error:
+                raise error
+
+    if error:
+        with pytest.raises(error):
+            act()
+    else:
+        act()
+
+    assert cluster.objects == {}
+    assert [path for path, _ in cluster.deleted] == [
+        "/api/v1/namespaces/hardway-smoke-x/pods/p",
+        "/api/v1/nodes/n",
+        "/api/v1/namespaces/hardway-smoke-x",
+    ]
+    assert {body["gracePeriodSeconds"] for _, body in cluster.deleted} == {0}
+
+
+def test_what_cannot_be_removed_is_told_and_the_rest_is_removed() -> None:
+    cluster = FakeCluster(refuses="/nodes/")
+
+    with stage(cluster) as on:
+        on.create("/api/v1/nodes", {"metadata": {"name": "n"}})
+        assert on.namespace
+
+    assert on.left == ("/api/v1/nodes/n is still there: the API server answers 403",)
+    assert list(cluster.objects) == ["/api/v1/nodes/n"]
+
+
+def test_an_object_that_is_refused_is_a_mistake_with_the_servers_words() -> None:
+    cluster = FakeCluster()
+
+    with stage(cluster) as on:
+        on.create("/api/v1/nodes", {"metadata": {"name": "n"}})
+        with pytest.raises(Mistake, match="409 already exists"):
+            on.create("/api/v1/nodes", {"metadata": {"name": "n"}})
+
+
+def test_cleanup_removes_what_carries_the_label_and_nothing_else() -> None:
+    cluster = FakeCluster()
+    for path, labels in (("/api/v1/namespaces/hardway-smoke-old", OURS), ("/api/v1/namespaces/default", {}), ("/api/v1/nodes/n", OURS)):
+        cluster.objects[path] = {"metadata": {"name": path.rpartition("/")[2], "labels": labels}}
+    cluster.objects["/api/v1/namespaces/hardway-smoke-old/pods/p"] = pod("p")
+
+    removed = stage(cluster).cleanup()
+
+    assert removed == ("namespace/hardway-smoke-old", "node/n")
+    assert list(cluster.objects) == ["/api/v1/namespaces/default"]
+
+
+def test_a_stopped_unit_is_started_again_also_on_failure() -> None:
+    cluster = FakeCluster()
+
+    with stage(cluster) as on, pytest.raises(RuntimeError), on.stopped(HOST, "etcd.service"):
+        raise RuntimeError
+
+    assert cluster.ran == [("controller-1", "systemctl", "stop", "etcd.service"), ("controller-1", "systemctl", "start", "etcd.service")]
+
+
+def test_waiting_ends_with_the_condition() -> None:
+    answers = iter(["not yet", "not yet", None])
+
+    stage(FakeCluster()).wait(lambda: next(answers), within=60)
+
+    assert list(answers) == []
+
+
+def test_waiting_ends_with_the_deadline_and_the_last_answer_also_when_that_is_an_error() -> None:
+    def ask() -> str | None:
+        raise Mistake.at("controller-1", "connection refused")
+
+    with pytest.raises(Mistake, match="after 0 s: controller-1: connection refused"):
+        stage(FakeCluster()).wait(ask, within=0)
+
+
+def test_waiting_ends_when_the_run_is_given_up() -> None:
+    on = stage(FakeCluster())
+    on.give_up()
+
+    with pytest.raises(Mistake, match="interrupted: not yet"):
+        on.wait(lambda: "not yet", within=60)
+
+
+def test_a_host_that_could_not_be_asked_at_the_beginning_is_told_to_who_needs_it() -> None:
+    def observe(_: Host) -> Observed:
+        raise Mistake.at("controller-1", "no route to host")
+
+    with ClusterStage(FakeCluster(), observe=observe, kubectl=None, tell=lambda _: None) as on, pytest.raises(Mistake, match="no route"):
+        on.began(HOST)
+
+
+def test_kubectl_is_run_with_the_administrators_kubeconfig(tmp_path: Path) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text('#!/bin/sh\n[ "$3" ] || exit 9\necho "$@"\ncase "$*" in *bad*) echo "no such thing" >&2; exit 3;; esac\n')
+    program.chmod(0o755)
+    on = stage(FakeCluster(), Kubectl(program=program, kubeconfig=tmp_path / "admin.kubeconfig"))
+
+    assert on.kubectl("get", "ns") == f"--kubeconfig {tmp_path}/admin.kubeconfig --request-timeout=30s get ns\n"
+    with pytest.raises(Mistake, match="`kubectl get bad` ended with 3: no such thing"):
+        on.kubectl("get", "bad")
+    assert stage(FakeCluster()).kubectl("get", "ns") is None
