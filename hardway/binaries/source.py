@@ -89,12 +89,15 @@ def go_mod(project: Project, version: str, own: Mapping[str, Any]) -> str:
     # Kubernetes' go.mod requires its staging repositories at v0.0.0 and replaces them by folders, which a module that is
     # required does not bring: their published versions stand in. https://github.com/kubernetes/kubernetes/issues/79384
     staging = [wanted["Path"] for wanted in own.get("Require") or () if wanted["Version"] == "v0.0.0"]
+    blocks = {
+        "require": [f"{module} v{version}" for module in project.modules],
+        "tool": sorted(project.programs.values()),
+        "replace": [f"{module} => {module} v0.{version.partition('.')[2]}" for module in staging],
+    }
     lines = [f"module hardway.local/upstream/{project.name}", f"go {own['Go']}"]
-    lines += [f"godebug {setting['Key']}={setting['Value']}" for setting in own.get("Godebug") or ()]
-    lines += [f"require {module} v{version}" for module in project.modules]
-    lines += [f"replace {module} => {module} v0.{version.partition('.')[2]}" for module in staging]
-    lines += [f"tool {package}" for package in project.programs.values()]
-    return "\n".join(lines) + "\n"
+    lines += [f"godebug {setting['Key']}={setting['Value']}" for setting in own.get("GoDebug") or ()]
+    lines += ["\n\t".join([f"{verb} (", *block]) + "\n)" for verb, block in blocks.items() if block]
+    return "\n\n".join(lines) + "\n"
 
 
 def environment(arch: str = "amd64") -> dict[str, str]:
