@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import develop, inventory, kubectl, push, smoke, up
+from hardway.verbs import binaries, develop, inventory, kubectl, lab, push, smoke, up
 from hardway.verbs.cli import Cli
 
 CONTENTS = {
@@ -13,7 +13,14 @@ CONTENTS = {
     },
     "What it is made of": {
         "render": push.render,
+        "binaries": binaries.binaries,
         "inventory.schema": inventory.schema,
+    },
+    "The lab": {
+        "lab.up": lab.up,
+        "lab.down": lab.down,
+        "lab.ssh": lab.ssh,
+        "lab.status": lab.status,
     },
     "This repository": {
         "check": develop.check,
