@@ -29,11 +29,11 @@ class Held:
     """A host's lock; only `hold` makes one."""
 
     host: str
-    _over: threading.Event
+    lost: threading.Event
 
     def check(self) -> None:
         """Stop if the lock is no longer ours."""
-        if self._over.is_set():
+        if self.lost.is_set():
             raise Mistake.at(self.host, "the connection that holds its lock was lost", "run it again")
 
 
@@ -43,7 +43,7 @@ def who(doing: str) -> str:
 
 
 @contextmanager
-def hold(host: str, channel: Channel, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]:
+def hold(host: str, channel: Channel, *, heartbeat: float) -> Iterator[Held]:
     """Hold what the channel was opened for; a Mistake that names the holder if it is somebody else."""
     over, lost = threading.Event(), threading.Event()
 

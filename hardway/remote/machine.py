@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from hardway.desired import Blob
 from hardway.errors import Mistake
 from hardway.observed import Observed
 from hardway.remote import protocol
-from hardway.remote.lock import SILENCE, Held, hold, who
+from hardway.remote.lock import HEARTBEAT, SILENCE, Held, hold, who
 from hardway.remote.protocol import Apply, Reply
 
 __all__ = ["Channel", "Held", "Line", "Machine"]
@@ -40,6 +39,14 @@ class Channel(Protocol):
     def close(self) -> None: ...
 
 
+class Wire(Protocol):
+    """What of a socket a forwarded connection has; `tunnel` makes a socket of it."""
+
+    def recv(self, size: int, /) -> bytes: ...
+    def sendall(self, data: bytes, /) -> None: ...
+    def close(self) -> None: ...
+
+
 class Line(Protocol):
     """A way to a host, dialled at the first use and kept."""
 
@@ -48,7 +55,7 @@ class Line(Protocol):
 
     def execute(self, command: str) -> Channel: ...
 
-    def dial(self, address: str, port: int) -> socket.socket:
+    def dial(self, address: str, port: int) -> Wire:
         """A TCP connection from the host to somewhere."""
         ...
 
@@ -64,6 +71,7 @@ class Machine:
     sudo: bool = False
     root: str = ""  # of the host's file system; another one only in tests
     shell: str = "sh"
+    heartbeat: float = HEARTBEAT  # of its lock
     execs: int = field(default=0, init=False)
     bytes_sent: int = field(default=0, init=False)
     _held: Held | None = field(default=None, init=False)
@@ -105,7 +113,7 @@ class Machine:
     def lock(self, doing: str) -> Iterator[Held]:
         """Keep other operators out for as long as the context and the connection last (10)."""
         _, channel = self._begin([protocol.lock(who(doing), silence=SILENCE)])
-        with hold(self.name, channel) as held:
+        with hold(self.name, channel, heartbeat=self.heartbeat) as held:
             self._held = held
             try:
                 yield held
@@ -130,7 +138,7 @@ class Machine:
             raise Mistake.at(self.name, f"`{argv[0]}` ended with {code}: {said or 'it said nothing'}")
         return out
 
-    def dial(self, port: int, address: str = "127.0.0.1") -> socket.socket:
+    def dial(self, port: int, address: str = "127.0.0.1") -> Wire:
         """A TCP connection that starts on the host itself, so that its loopback is reached."""
         return self.line.dial(address, port)
 

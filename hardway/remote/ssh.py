@@ -6,7 +6,6 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -77,15 +76,14 @@ class SshLine:
             raise self._mistake(f"the connection broke: {told(error)}", "run it again") from error
         return SshChannel(channel=channel)
 
-    def dial(self, address: str, port: int) -> socket.socket:
+    def dial(self, address: str, port: int) -> paramiko.Channel:
         """A TCP connection from the host to somewhere."""
         try:
-            channel = self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.timeout)
+            return self._transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.timeout)
         except paramiko.ChannelException as error:
             raise ConnectionRefusedError(f"{self.host.name}: {address}:{port}: {error.text}") from error
         except (paramiko.SSHException, EOFError) as error:
             raise ConnectionError(f"{self.host.name}: {address}:{port}: {told(error)}") from error
-        return relay(channel)
 
     def close(self) -> None:
         """Hang up."""
@@ -172,31 +170,6 @@ def transport(sock: Any, **options: Any) -> paramiko.Transport:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PATIENCE * 1000)  # with the keepalive: a lost peer ends every wait
     made.set_keepalive(PATIENCE // 3)
     return made
-
-
-def relay(channel: paramiko.Channel) -> socket.socket:
-    """A real socket that leads into a channel: TLS asks for one."""
-    near, far = socket.socketpair()
-
-    def down() -> None:
-        with suppress(OSError):
-            while data := channel.recv(1 << 16):
-                far.sendall(data)
-        with suppress(OSError):
-            far.shutdown(socket.SHUT_WR)
-
-    def up() -> None:
-        with suppress(OSError):
-            while data := far.recv(1 << 16):
-                channel.sendall(data)
-        channel.close()
-        down_thread.join()
-        far.close()
-
-    down_thread = threading.Thread(target=down, daemon=True)
-    down_thread.start()
-    threading.Thread(target=up, daemon=True).start()
-    return near
 
 
 def first(wanted: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:

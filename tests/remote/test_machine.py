@@ -113,7 +113,7 @@ def change_to(
     return Apply(moves=moves, removals=gone, contents=tuple(data for data, _ in wanted.values()))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(first=trees, edits=trees, second=trees)
 def test_after_an_apply_the_host_is_as_asked_whatever_it_was(
     first: dict[PurePosixPath, tuple[bytes, int]],

@@ -1,0 +1,107 @@
+"""A change that is killed at any of its commands leaves all old, or all new once it is finished."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from hardway.errors import Mistake
+from hardway.remote.protocol import Action, Apply, Move, Removal
+from tests.remote.fakehost import FakeHost
+from tests.remote.test_machine import ME, SHELLS, A, B, C, blob, move, sha
+
+# Every external command of host.sh. Each stand-in adds a byte to a file; the one that fills it kills the whole process group.
+COMMANDS = """
+base64 cat chmod chown cp cut date find head ln mkdir mv rm sed sha256sum sort stat sync systemctl systemd-sysusers tar tee tr xargs
+"""
+
+
+def counted(host: FakeHost, point: int) -> None:
+    (host.base / "count").write_text("")
+    for name in COMMANDS.split():
+        own = host.base / "bin" / name
+        real = own if own.exists() else shutil.which(name)
+        host.program(
+            name,
+            f'#!/bin/sh\nprintf . >>"{host.base}/count"; [ "$({shutil.which("stat")} -c %s "{host.base}/count")" -lt {point} ] || '
+            f'{{ kill -9 "-$GROUP"; exit 9; }}\nexec {real} "$@"\n',
+            "counted",
+        )
+
+
+def change(text: str, before: str) -> Apply:
+    a, b = f"{text} a".encode(), f"{text} b".encode()
+    return Apply(
+        moves=(
+            Move(path=A, owner=ME, mode=0o600, before=sha(f"{before} a".encode()), after=sha(a)),
+            Move(path=B, owner=ME, mode=0o644, before=sha(f"{before} b".encode()), after=sha(b)),
+            move(C, b"binary", mode=0o755),
+        ),
+        removals=(Removal(path=type(A)("/etc/x/gone"), before=sha(b"gone")),),
+        owed=frozenset({"etcd.service"}),
+        actions=(Action(verb="stop", unit="old.service"), Action(verb="restart", unit="etcd.service")),
+        contents=(a, b),
+    )
+
+
+def killed_at(host: FakeHost, binary: Path, shell: str, point: int) -> str:
+    """Kill an apply at its n-th command, heal it, and say how it ended: old, new, or whole if it was over before."""
+    host.wipe()
+    counted(host, point)
+    host.path("/etc/x").mkdir(parents=True)
+    for name, data in (("a", b"old a"), ("b", b"old b"), ("gone", b"gone")):
+        host.path(f"/etc/x/{name}").write_bytes(data)
+    machine = host.machine(shell)
+    machine.store([blob(binary, b"binary")])
+    host.environment = {"PATH": f"{host.base / 'counted'}:{host.base / 'bin'}:{os.environ['PATH']}"}
+    host.noise = "GROUP=$$; export GROUP; "
+    push = change("new", "old")
+    whole = False
+    with suppress(Mistake):
+        machine.apply(push)
+        whole = True
+    host.environment, host.noise = {}, ""
+    if whole:
+        return "whole"
+    seen = machine.observe(frozenset({A, B, C}))
+    if seen.died:
+        machine.apply(Apply())
+        seen = machine.observe(frozenset({A, B, C}))
+    assert not seen.died, point
+    state = tuple(host.path(f"/etc/x/{name}").read_bytes() if host.path(f"/etc/x/{name}").exists() else None for name in ("a", "b", "gone"))
+    if state == (b"old a", b"old b", b"gone"):
+        assert not host.path(C).exists(), point
+        assert host.log() == [], point
+        machine.apply(push)  # nothing is in the way of a second attempt
+        end = "old"
+    else:
+        assert "restart etcd.service" in host.log(), point
+        assert "stop old.service" in host.log(), point
+        end = "new"
+    seen = machine.observe(frozenset({A, B, C}))
+    assert {path: (disk.sha256, disk.mode) for path, disk in seen.files.items()} == {
+        A: (sha(b"new a"), 0o600),
+        B: (sha(b"new b"), 0o644),
+        C: (sha(b"binary"), 0o755),
+    }, point
+    assert not host.path("/etc/x/gone").exists(), point
+    assert seen.managed == {A, B, C}, point
+    assert seen.owed == {"etcd.service"}, point
+    assert not host.leftovers(), point
+    return end
+
+
+@pytest.mark.parametrize(("shell", "step"), [("dash", 16), *(pytest.param(s, 1, marks=pytest.mark.full) for s in SHELLS)])
+def test_a_change_killed_at_any_command_is_all_old_or_all_new(host: FakeHost, tmp_path: Path, shell: str, step: int) -> None:
+    ends = []
+    for point in range(1, 200, step):
+        ends.append(killed_at(host, tmp_path / "binary", shell, point))
+        if ends[-1] == "whole":
+            break
+    assert ends == sorted(ends, key=["old", "new", "whole"].index)
+    assert {"old", "new", "whole"} == set(ends)
+    assert len(ends) * step > 40
