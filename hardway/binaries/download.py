@@ -134,7 +134,7 @@ def _accept(answer: httpx2.Response, url: str) -> None:
 
 
 def _root(error: BaseException) -> BaseException:
-    while (cause := error.__cause__) is not None:
+    while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return error
 

@@ -18,6 +18,7 @@ from tests.binaries.release_site import KUBE, Handler, Operator, ReleaseSite, Se
 def release_site() -> Iterator[ReleaseSite]:
     site = ReleaseSite()
     server = Server(("127.0.0.1", 0), type("Handler", (Handler,), {"site": site}))
+    site.server = server
     site.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import ssl
 import tarfile
 import threading
 from dataclasses import dataclass, field
@@ -28,10 +29,18 @@ class ReleaseSite:
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and Range
     cuts: dict[str, list[int]] = field(default_factory=dict)  # path -> bytes sent of each of the next bodies
     stalls: set[str] = field(default_factory=set)  # paths that send half of the body and then nothing
+    statuses: dict[str, int] = field(default_factory=dict)  # path -> another status than 200
     ranges: bool = True
     stalled: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
     url: str = ""
+    server: ThreadingHTTPServer | None = None
+
+    def secure(self, context: ssl.SSLContext) -> None:
+        """Speak TLS from now on."""
+        assert self.server
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.url = self.url.replace("http:", "https:")
 
     def asked(self, path: str) -> list[str | None]:
         """The Range of each request for a path."""
@@ -65,8 +74,8 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range")
         site.requests.append((self.path, wanted))
         body = site.files.get(self.path)
-        if body is None:
-            self.send_error(404)
+        if body is None or self.path in site.statuses:
+            self.send_error(site.statuses.get(self.path, 404))
             return
         start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and site.ranges else 0
         if start >= len(body) > 0:
@@ -111,6 +120,7 @@ class Operator:
     home: Path
     mirror: str
     upstream: Path
+    connect: float = 2.0
     read: float = 10.0
     attempts: int = 2
     told: list[str] = field(default_factory=list)
@@ -140,7 +150,7 @@ class Operator:
 
     @property
     def site(self) -> Site:
-        return Site(mirror=self.mirror, connect=2.0, read=self.read, attempts=self.attempts, pause=0.0)
+        return Site(mirror=self.mirror, connect=self.connect, read=self.read, attempts=self.attempts, pause=0.0)
 
     def bring(self, *programs: str, inventory: Inventory | None = None, arch: str = "amd64") -> dict[str, Binary]:
         wanted = inventory or self.inventory()

@@ -6,11 +6,19 @@ import hashlib
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from hardway.errors import Mistake
 from tests.binaries.release_site import ETCD, KUBE, Operator, ReleaseSite
@@ -184,6 +192,54 @@ def test_a_proxy_that_refuses_counts_as_unreachable(operator: Operator, release_
 
     assert release_site.asked("mirror.invalid:443")
     assert any("no release site can be reached" in line for line in operator.told)
+
+
+@pytest.mark.usefixtures("kubectl")
+def test_a_site_in_trouble_is_a_mistake_not_a_build(operator: Operator, release_site: ReleaseSite) -> None:
+    release_site.statuses[PATH] = 503
+
+    with pytest.raises(Mistake, match=r"kubectl: the site answered 503 .*; try again later"):
+        operator.bring("kubectl")
+
+    assert not any("building" in line for line in operator.told)
+
+
+@pytest.mark.usefixtures("no_go")
+def test_a_site_that_accepts_and_says_nothing_counts_as_unreachable(operator: Operator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        operator.mirror = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        operator.connect = 0.2
+
+        with pytest.raises(Mistake, match=r"^go: "):
+            operator.bring("kubectl")
+
+    assert any("no release site can be reached" in line for line in operator.told)
+
+
+@pytest.mark.usefixtures("no_go")
+def test_a_certificate_that_is_not_trusted_never_leads_to_a_build(operator: Operator, release_site: ReleaseSite) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(operator.home))
+    release_site.secure(context)
+    operator.mirror = release_site.url
+
+    with pytest.raises(Mistake, match=r"its certificate is not trusted: .*; name the CA in SSL_CERT_FILE"):
+        operator.bring("kubectl")
+
+    assert not any("building" in line for line in operator.told)
+
+
+def self_signed(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 that nobody knows, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mirror")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(hours=1))
+    certificate = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+    pem = folder / "mirror.pem"
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem.write_bytes(certificate.sign(key, hashes.SHA256()).public_bytes(plain[0]) + key.private_bytes(*plain))
+    return pem
 
 
 def test_a_mirror_that_is_no_url_is_a_mistake(operator: Operator) -> None:
