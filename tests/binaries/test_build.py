@@ -34,6 +34,7 @@ case "$1" in
         env >"$FAKE_HOME/env"
         printf 'k8s.io/api/core/v1\\n# k8s.io/broken\\nbroken.go:1:1: no such thing\\n' >&2
         [ -n "$FAKE_FAILS" ] && exit 1
+        [ -n "$FAKE_HANGS" ] && echo $$ >"$FAKE_HOME/pid" && exec sleep 60
         while [ "$1" != -o ]; do shift; done
         out=$2; shift 2
         for package; do name=${package%/v3}; echo "$package" >"$out${name##*/}"; done ;;
@@ -125,6 +126,26 @@ def test_a_failed_build_says_why_and_leaves_nothing(builder: Operator, monkeypat
     with pytest.raises(Mistake, match=r"go build of etcd 3\.7\.3: # k8s\.io/broken broken\.go:1:1: no such thing; run the same again"):
         builder.bring("etcd")
 
+    assert builder.left() == []
+
+
+def test_a_long_build_shows_life_and_an_interrupt_ends_it(builder: Operator, fake_go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_HANGS", "1")
+    monkeypatch.setattr("hardway.binaries.build.ALIVE", 0.05)
+    pid = fake_go / "pid"
+
+    class Impatient(list[str]):
+        def append(self, line: str) -> None:
+            super().append(line)
+            if "1 packages compiled" in line and pid.exists() and pid.read_text().endswith("\n"):
+                raise KeyboardInterrupt
+
+    builder.told = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        builder.bring("etcd")
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
     assert builder.left() == []
 
 
