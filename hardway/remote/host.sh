@@ -132,7 +132,7 @@ finish() { # every line can run twice; only a kill or a power cut stops it, and 
     esac
     why=$(systemctl "$@" 2>&1) || { failed "$verb" "$unit" "$why"; break; }
   done <"$txn/actions"
-  rm -rf "$txn"
+  rm -f "$txn/commit"; rm -rf "$txn" # in this order: without its mark, what is left of it is nothing
 }
 failed() { # the files stay as they are and the restart stays owed; going back to the old files would begin here
   broken=$2

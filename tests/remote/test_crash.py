@@ -91,6 +91,7 @@ def killed_at(host: FakeHost, binary: Path, shell: str, point: int) -> str:
     assert not host.path("/etc/x/gone").exists(), point
     assert seen.managed == {A, B, C}, point
     assert seen.owed == {"etcd.service"}, point
+    machine.apply(Apply())  # a kill between the last two commands leaves traces to the next change
     assert not host.leftovers(), point
     return end
 
@@ -105,3 +106,56 @@ def test_a_change_killed_at_any_command_is_all_old_or_all_new(host: FakeHost, tm
     assert ends == sorted(ends, key=["old", "new", "whole"].index)
     assert {"old", "new", "whole"} == set(ends)
     assert len(ends) * step > 40
+
+
+def test_a_kill_while_the_traces_are_removed_leaves_nothing_to_finish(host: FakeHost, tmp_path: Path) -> None:
+    rm = shutil.which("rm")
+    host.program(
+        "rm",
+        f'#!/bin/sh\n[ "$1 ${{2##*/}}" = "-rf txn" ] && [ -e "$2/moves" ] && {{ {rm} "$2/moves"; kill -9 "-$GROUP"; }}\nexec {rm} "$@"\n',
+    )
+    host.noise = "GROUP=$$; export GROUP; "
+    machine = host.machine()
+    machine.store([blob(tmp_path / "b", b"binary")])
+    push = Apply(moves=(move(C, b"binary"),))
+    with pytest.raises(Mistake, match="the reply was cut short"):
+        machine.apply(push)
+    assert not machine.observe(frozenset()).died
+    host.noise = "GROUP=99999999; export GROUP; "
+    machine.apply(Apply(moves=(move(A, b"a"),), contents=(b"a",)))
+    assert not host.leftovers()
+
+
+def test_a_change_that_died_is_finished_before_the_next_begins(host: FakeHost) -> None:
+    host.program("mv", f'#!/bin/sh\nkill -9 "-$GROUP"\nexec {shutil.which("mv")} "$@"\n')
+    host.noise = "GROUP=$$; export GROUP; "
+    machine = host.machine()
+    first = Apply(moves=(move(A, b"one"),), contents=(b"one",), actions=(Action(verb="restart", unit="etcd.service"),))
+    with pytest.raises(Mistake, match="the reply was cut short"):
+        machine.apply(first)
+    assert machine.observe(frozenset()).died
+    assert not host.path(A).exists()
+    host.noise = "GROUP=99999999; export GROUP; "
+    with pytest.raises(Mistake, match="/etc/x/a changed since the plan"):  # the plan saw no file
+        machine.apply(Apply(moves=(move(A, b"two"),), contents=(b"two",)))
+    assert host.path(A).read_bytes() == b"one"
+    assert host.log() == ["restart etcd.service"]
+    assert not machine.observe(frozenset()).died
+
+
+def test_a_dead_change_whose_unit_cannot_start_does_not_block_the_one_that_mends_it(host: FakeHost) -> None:
+    host.breaks("etcd.service")
+    systemctl = (host.base / "bin" / "systemctl").read_text()
+    host.program("systemctl", "#!/bin/sh\nkill -9 -$GROUP\n")
+    host.noise = "GROUP=$$; export GROUP; "
+    machine = host.machine()
+    restart = (Action(verb="restart", unit="etcd.service"),)
+    with pytest.raises(Mistake, match="the reply was cut short"):
+        machine.apply(Apply(moves=(move(A, b"bad"),), contents=(b"bad",), actions=restart, owed=frozenset({"etcd.service"})))
+    host.program("systemctl", systemctl)
+    with pytest.raises(Mistake, match=r"etcd\.service: restart failed"):
+        machine.apply(Apply(moves=(move(A, b"good", b"bad"),), contents=(b"good",), actions=restart, owed=frozenset({"etcd.service"})))
+    assert host.path(A).read_bytes() == b"good"
+    host.breaks("etcd.service", mended=True)
+    machine.apply(Apply(actions=restart, owed=frozenset({"etcd.service"})))
+    assert machine.observe(frozenset()).owed == {"etcd.service"}
