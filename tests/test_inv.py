@@ -159,25 +159,31 @@ def test_a_machine_without_python_is_told_so(machine: Machine) -> None:
     assert done.stderr == "error: missing, by the names of Debian's packages: python3 python3-venv; install them, and run it again\n"
 
 
+LAB = " mmdebstrap systemd-container iproute2 openssh-client"
+
+
 @pytest.mark.parametrize(
     ("argv", "brought"),
     [
-        (("lab.up",), True),
-        (("up",), True),
-        (("test",), True),
-        (("test", "--quick"), False),
-        (("up", "--inventory", "mine.yaml"), False),
-        (("plan",), False),
-        (("--help", "plan"), False),
+        (("lab.up",), LAB),
+        (("up",), LAB),
+        (("test",), f"{LAB} openssl busybox procps"),
+        (("test", "--quick"), " openssl busybox procps"),
+        (("check",), " openssl busybox procps"),
+        (("up", "--inventory", "mine.yaml"), ""),
+        (("plan",), ""),
+        (("kubectl", "--", "get", "test"), ""),
+        (("--help", "lab.up"), ""),
     ],
 )
-def test_what_the_lab_needs_is_brought_only_for_verbs_that_boot_it(machine: Machine, argv: tuple[str, ...], brought: bool) -> None:
+def test_programs_are_brought_only_for_verbs_that_start_them(machine: Machine, argv: tuple[str, ...], brought: str) -> None:
     machine.program("apt-get", APT)
     machine.user(0)
     machine.says("lists")
 
     machine.inv(*argv)
-    assert ("mmdebstrap systemd-container iproute2 openssh-client" in machine.asked()) is brought
+    installs = [line.partition("--no-install-recommends")[2] for line in machine.asked().splitlines() if line.startswith("apt-get")]
+    assert [packages.replace(" openssh-server", "") for packages in installs] == [brought] * bool(brought)
 
 
 @pytest.mark.build

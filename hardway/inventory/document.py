@@ -48,7 +48,7 @@ class Document:
             raise Mistake.at(str(path), f"is not UTF-8 (byte {e.start})", "save it as UTF-8") from None
         except OSError as e:
             raise Mistake.at(str(path), f"cannot be read: {e.strerror}") from None
-        return cls.parse(text, name=str(path))
+        return cls.parse(text, name=str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
 
     @classmethod
     def parse(cls, text: str, *, name: str) -> Document:
@@ -149,14 +149,17 @@ class _Tree:
         kind = str(node.tag).rpartition(":")[2]
         if kind in {"str", "timestamp"}:
             return node.value
-        if kind == "int" and node.value.lstrip("+-").startswith("0") and node.value.lstrip("+-0").isdigit():
-            return self.wrong(line, at, f"{node.value} is read in two ways", f'write "{node.value}" or 0o{node.value.lstrip("+-0")}')
+        bare = node.value.lstrip("+-0")
+        if kind == "int" and node.value.lstrip("+-").startswith("0") and bare.isdigit():
+            return self.wrong(
+                line, at, f"{node.value} is read in two ways", f'write "{node.value}", or {"0o" * (not set(bare) & set("89"))}{bare}'
+            )
         if kind in {"int", "float", "bool", "null"}:
             try:
                 return self.scalar(node)
             except ValueError:
                 return node.value
-        return self.wrong(line, at, f"the tag {node.tag} is not read here", "write a plain value")
+        return self.wrong(line, at, f"the tag {shown(str(node.tag), quote=False)} is not read here", "write a plain value")
 
     def wrong(self, line: int, at: At, what: str, next_step: str = "") -> None:
         self.findings.append(Finding(where=f"{self.name}:{line} {_dotted(at)}".rstrip(), what=what, next_step=next_step))

@@ -89,7 +89,8 @@ sudo: yes
     [
         ("name: a\nname: b", "f.yaml:2 name: is there twice, first on line 1; remove one of them"),
         ("name: a\nhosts:\n  x: 1\n  x: 2", "f.yaml:4 hosts.x: is there twice, first on line 3; remove one of them"),
-        ("name: 0640", 'f.yaml:1 name: 0640 is read in two ways; write "0640" or 0o640'),
+        ("name: 0640", 'f.yaml:1 name: 0640 is read in two ways; write "0640", or 0o640'),
+        ("name: 089", 'f.yaml:1 name: 089 is read in two ways; write "089", or 89'),
         ("name: &a b\neither: *a", "f.yaml:2 either: an alias is not read here; write the value out"),
         ("name: !!binary aGk=", "f.yaml:1 name: the tag tag:yaml.org,2002:binary is not read here; write a plain value"),
         ("? [a]\n: b", "f.yaml:1: a key must be a word"),
@@ -140,3 +141,14 @@ def test_any_text_is_a_value_or_a_mistake_of_whole_lines(text: str) -> None:
     except Mistake as e:
         assert all(len(str(finding).splitlines()) == 1 for finding in e.findings)  # noqa: PT017 (either is fine)
         assert e.findings  # noqa: PT017 (the same)
+
+
+def test_a_file_below_the_current_directory_is_named_as_the_operator_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "f.yaml").write_text("nam: x\n")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(Mistake, match=r"^f\.yaml:1 name: is missing"):
+        read(tmp_path / "f.yaml", Outer)
+    monkeypatch.chdir("/")
+    with pytest.raises(Mistake, match=rf"^{str(tmp_path)[1:]}/f\.yaml:1 name: is missing"):
+        read(tmp_path / "f.yaml", Outer)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @task(auto_shortflags=False, help={"count": "how many", "json": "where to"})
 def words(c: Context, count: int = 1, json: str = "") -> None:
     """Say what was given."""
-    print(count, repr(json), c.config.hardway.inventory, passthrough(c))  # noqa: T201 (a verb)
+    print(count, repr(json), c.config.hardway.inventory, passthrough(c))
 
 
 @task(auto_shortflags=False)
