@@ -35,7 +35,7 @@ def err(text: str) -> None:
 def mistake(error: Mistake) -> None:
     """Print each finding on one line."""
     for finding in error.findings:
-        err(f"error: {finding}")
+        err("".join(c if c.isprintable() else "?" for c in f"error: {finding}"))  # what a host or a file says moves no cursor
 
 
 class Console:

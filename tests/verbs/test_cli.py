@@ -32,7 +32,9 @@ def needs(c: Context, host: str) -> None:
 @task(auto_shortflags=False)
 def mistaken(c: Context) -> None:  # noqa: ARG001 (Invoke hands it over)
     """Fail as an operator's mistake does."""
-    raise Mistake(Finding(where="f.yaml:1 a", what="is wrong\nin two lines", next_step="mend it"), Finding(where="", what="so is this"))
+    raise Mistake(
+        Finding(where="f.yaml:1 a", what="is wrong\nin two lines", next_step="mend it"), Finding(where="", what="so is \x1b[31mthis")
+    )
 
 
 @task(auto_shortflags=False)
@@ -105,7 +107,7 @@ def test_wrong_usage_is_one_line_with_what_was_meant_and_64(
 def test_a_mistake_is_one_line_for_each_finding_and_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("fail.mistaken") == 1
 
-    expected = ["error: f.yaml:1 a: is wrong in two lines; mend it", "error: so is this"]
+    expected = ["error: f.yaml:1 a: is wrong in two lines; mend it", "error: so is ?[31mthis"]
     assert expected == capsys.readouterr().err.splitlines()
 
 
