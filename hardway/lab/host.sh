@@ -60,8 +60,9 @@ boot() {
 
     stat --format=%d:%i root >inode # names nspawn's lock, which a killed one leaves behind
 
+    # nspawn mounts the host's /sys before it enters the network namespace, and /sys/class/net shows that of its mounter.
     # shellcheck disable=SC2086 # a list of options
-    exec env SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 systemd-nspawn --quiet --directory=root --boot --register=no --keep-unit \
+    SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 exec nsenter --net=net systemd-nspawn --quiet --directory=root --boot --register=no --keep-unit \
         --machine="$device" --hostname="$name" --network-namespace-path="$dir/net" \
         --capability=all --system-call-filter='add_key keyctl bpf perf_event_open @keyring' \
         --resolv-conf=off --timezone=off --link-journal=no $devices

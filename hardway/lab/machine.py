@@ -44,6 +44,9 @@ SETTINGS = (
     "vm/swappiness",
 )
 
+# Counted for all hosts together: with the usual 128 a dozen of them cannot start their systemd.
+LEAST = {"fs/inotify/max_user_instances": 8192, "fs/inotify/max_user_watches": 1048576}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
@@ -133,12 +136,16 @@ class Machine:
         return next((lab for lab in self.labs() if lab.cluster == cluster), None)
 
     def enter(self, lab: Lab) -> None:
-        """Write a lab down; before the first, the kernel settings as they are."""
+        """Write a lab down, and before the first the kernel settings as they are; then raise what is too low for hosts."""
         saved = self.run / "settings.json"
         if not saved.exists():
             _replace(saved, json.dumps({name: value for name in SETTINGS if (value := self._read(name)) is not None}))
         self.records(lab.cluster).mkdir(mode=0o700, exist_ok=True)
         _replace(self.records(lab.cluster) / "lab.json", lab.dump())
+        for name, least in LEAST.items():
+            value = self._read(name)
+            if value is not None and int(value) < least:
+                (self.sysctl / name).write_text(f"{least}\n")
 
     def leave(self, cluster: str) -> tuple[str, ...]:
         """Strike a lab off; after the last, put the kernel settings back and tell which had changed."""

@@ -227,7 +227,7 @@ def _wait(inventory: Inventory, lab: Lab, tell: Tell, within: float) -> None:
         while not _banner(host):
             kept = Container(lab=lab, name=host.name).keeper is not None
             if enough.wait(0.1) or time.monotonic() > deadline or not kept:
-                last = " / ".join(line for line in log.read_text(errors="replace").splitlines()[-3:] if line.strip())
+                last = " / ".join([line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-4:])
                 what = "does not boot" if not kept else f"SSH does not answer after {within:.0f} s"
                 return Finding(where=host.name, what=f"{what}: {last}", next_step=f"see {log}")
         tell(f"{host.name}: SSH answers")
@@ -245,5 +245,8 @@ def _wait(inventory: Inventory, lab: Lab, tell: Tell, within: float) -> None:
 
 def ssh(host: Host, state: Path) -> list[str]:
     """The command that logs in to a lab host with the lab's key, and checks the host's."""
-    options = ["-o", f"UserKnownHostsFile={state / 'known_hosts'}", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
-    return ["ssh", "-i", str(key(state)), "-p", str(host.ssh.port), *options, f"root@{host.address}"]
+    names = {"UserKnownHostsFile": state / "known_hosts", "IdentityFile": key(state)}
+    # ssh_config(5): a blank begins another name, and % a token.
+    files = [word for option, path in names.items() for word in ("-o", f'{option}="{str(path).replace("%", "%%")}"')]
+    options = ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-p", str(host.ssh.port)]
+    return ["ssh", *files, *options, f"root@{host.address}"]

@@ -14,7 +14,7 @@ from hardway.lab.machine import Lab, Machine, Process
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    for name, value in {"kernel/panic": "1\n", "vm/overcommit_memory": "0\n"}.items():
+    for name, value in {"kernel/panic": "1\n", "vm/overcommit_memory": "0\n", "fs/inotify/max_user_instances": "128\n"}.items():
         (tmp_path / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "sys" / name).write_text(value)
     return Machine(run=tmp_path / "run", sysctl=tmp_path / "sys")
@@ -49,9 +49,23 @@ def test_the_last_lab_to_leave_puts_the_kernel_settings_back_as_the_first_found_
     assert leave(machine, "one") == ()
     assert (machine.sysctl / "kernel/panic").read_text() == "10\n"
 
-    assert leave(machine, "two") == ("kernel.panic", "vm.overcommit_memory")
+    assert leave(machine, "two") == ("fs.inotify.max_user_instances", "kernel.panic", "vm.overcommit_memory")
     assert (machine.sysctl / "kernel/panic").read_text() == "1\n"
     assert not machine.run.exists()
+
+
+def test_limits_that_all_hosts_share_are_raised_never_lowered_and_put_back(machine: Machine) -> None:
+    limit = machine.sysctl / "fs/inotify/max_user_instances"
+    enter(machine, "one")
+    assert int(limit.read_text()) == 8192
+
+    limit.write_text("20000\n")
+    enter(machine, "two")
+    assert limit.read_text() == "20000\n"
+
+    leave(machine, "one")
+    assert leave(machine, "two") == ("fs.inotify.max_user_instances",)
+    assert limit.read_text() == "128\n"
 
 
 def test_a_lab_that_died_while_it_left_still_puts_the_settings_back(machine: Machine) -> None:
@@ -59,7 +73,7 @@ def test_a_lab_that_died_while_it_left_still_puts_the_settings_back(machine: Mac
     (machine.sysctl / "kernel/panic").write_text("10\n")
     (machine.records("one") / "lab.json").unlink()
 
-    assert leave(machine, "one") == ("kernel.panic",)
+    assert leave(machine, "one") == ("fs.inotify.max_user_instances", "kernel.panic")
     assert not machine.run.exists()
 
 
