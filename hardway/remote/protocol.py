@@ -127,12 +127,11 @@ def observe(paths: Iterable[PurePosixPath], units: Iterable[str], programs: Iter
 
 def apply(change: Apply) -> bytes:
     """Asks for one change."""
-    sheet = tarfile.TarInfo
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
 
         def add(name: str, data: bytes) -> None:
-            member = sheet(name)
+            member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o600
             archive.addfile(member, io.BytesIO(data))
 
@@ -217,7 +216,7 @@ def parse_observed(body: bytes, *, host: str, root: str, units: Sequence[str]) -
     return Observed(
         facts=parse_facts(dict(said.get("fact", [])), [name for (name,) in said.get("program", [])], host),
         files=files,
-        units=parse_units([row[0] for row in said.get("unit", [])], units),
+        units=parse_units([row[0] for row in said.get("unit", [])], units, host),
         managed=frozenset(PurePosixPath(path) for path, _, _ in said.get("managed", [])),
         stored=frozenset(digest for (digest,) in said.get("stored", [])),
         owed=frozenset(unit for (unit,) in said.get("owed", [])),
@@ -243,9 +242,11 @@ def parse_facts(facts: Mapping[str, str], programs: Iterable[str], host: str) ->
     )
 
 
-def parse_units(lines: Sequence[str], names: Sequence[str]) -> dict[str, UnitState]:
+def parse_units(lines: Sequence[str], names: Sequence[str], host: str) -> dict[str, UnitState]:
     """The units that are there: systemctl answers in the order in which it was asked, with blank lines between."""
     blocks = "\n".join(lines).split("\n\n") if lines else []
+    if len(blocks) != len(names):
+        raise Mistake.at(host, "systemctl does not answer", "use a host that systemd runs")
     units = {}
     for name, block in zip(names, blocks, strict=True):
         shown = dict(line.split("=", 1) for line in block.strip().split("\n"))

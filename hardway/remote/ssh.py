@@ -19,6 +19,7 @@ from hardway.inventory import Host
 # In the order of their speed with Paramiko; the rest of its list follows.
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr")
 KEX = ("curve25519-sha256@libssh.org", "ecdh-sha2-nistp256")
+PACKET = (1 << 15) - 64  # the most that one packet to OpenSSH holds
 PATIENCE = 30  # seconds until a silent peer counts as lost
 
 logging.getLogger("paramiko").addHandler(logging.NullHandler())  # else a refused port is told on standard error, beside our own words
@@ -36,8 +37,13 @@ class SshChannel:
     channel: paramiko.Channel
 
     def send(self, data: bytes) -> None:
-        """Write all of it."""
-        self.channel.sendall(data)
+        """Write all of it; Paramiko's own sendall copies what is left after each packet."""
+        left = memoryview(data)
+        while left:
+            sent = self.channel.send(bytes(left[:PACKET]))
+            if not sent:
+                raise ConnectionResetError("the channel is closed")
+            left = left[sent:]
 
     def receive(self) -> bytes:
         """What comes next on standard output."""
