@@ -39,7 +39,7 @@ def test_sudo_is_asked_without_a_password(host: FakeHost) -> None:
 
 def test_a_command_that_fails_without_a_word_of_ours_is_told_by_its_own(host: FakeHost) -> None:
     host.path("/var/lib/hardway").write_text("in the way")
-    with pytest.raises(Mistake, match="File exists|Not a directory"):
+    with pytest.raises(Mistake, match=r"File exists|Not a directory"):
         host.machine().apply(protocol.Apply())
 
 
