@@ -1,5 +1,6 @@
 """The shell part of ./inv: a real sh and a real Python once, else programs of the tests' own in an empty PATH."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -112,6 +113,22 @@ def test_what_failed_or_was_killed_half_way_is_made_anew(machine: Machine) -> No
     (machine.fakes / "no-index").unlink()
     assert machine.inv("x").stdout == "<x>\n"
     assert "-m venv --clear" in machine.asked()
+
+
+def test_a_second_one_waits_for_the_first_and_makes_nothing(machine: Machine) -> None:
+    with (machine.root / "requirements.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as the first has it
+        env = {"PATH": str(machine.fakes), "FAKES": str(machine.fakes), "LOG": str(machine.log)}
+        second = subprocess.Popen([machine.root / "inv", "x"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert second.stderr
+        assert second.stderr.readline() == "* another ./inv is making .venv; waiting for it\n"
+        (machine.root / ".venv/bin").mkdir(parents=True)
+        shutil.copy(machine.fakes / "python3", machine.root / ".venv/bin/python")
+        shutil.copy(machine.root / "requirements.lock", machine.root / ".venv/installed.lock")
+    out, err = second.communicate(timeout=30)
+
+    assert (out, err) == ("<x>\n", "")
+    assert "venv" not in machine.asked().replace(str(machine.root), "")
 
 
 def test_it_runs_from_anywhere_and_by_a_link(machine: Machine, tmp_path: Path) -> None:
