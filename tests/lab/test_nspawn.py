@@ -20,6 +20,7 @@ from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
 from hardway.lab import cgroups, network, nspawn
 from hardway.lab.container import Container
+from hardway.lab.image import digest
 from hardway.lab.machine import SETTINGS, Lab, Machine
 
 pytestmark = pytest.mark.lab
@@ -292,6 +293,24 @@ def test_a_lab_whose_state_was_deleted_is_made_anew_and_removed_whole(single: Tr
     single.down()
     assert not single.state.exists()
     assert traces(single) == []
+
+
+def test_a_host_whose_image_was_lost_with_the_cache_boots_from_a_new_one(
+    single: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = nspawn.cache() / digest()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    nspawn.cache().mkdir(parents=True)
+    subprocess.run(["cp", "-a", image, nspawn.cache()], check=True)
+    single.up()
+    single.ssh("echo kept >/root/file; sync")
+    shutil.rmtree(nspawn.cache())
+    nspawn.cache().mkdir(parents=True)
+    subprocess.run(["cp", "-a", image, nspawn.cache()], check=True)
+
+    single.up()
+
+    assert single.ssh("cat /root/file") == "kept"
 
 
 def test_a_new_neighbour_is_known_to_a_running_host(single: Trial) -> None:
