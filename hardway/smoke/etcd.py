@@ -93,25 +93,25 @@ def keys(stage: Stage) -> str:
 
 def encrypted(stage: Stage) -> str:
     """Write a Secret through every API server and look at the bytes in etcd."""
-    hosts = stage.inventory.on("controller")
+    hosts, space = stage.inventory.on("controller"), stage.namespace
     evidence = []
     for host in hosts:  # each API server encrypts by its own configuration
         look = Journal(host, "kube-apiserver.service")
         name, word = unique("secret"), secrets.token_hex(16)
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"canary": word}}
         with expecting(f"a Secret and a ConfigMap to be written through {host.name}", look):
-            stage.create(f"/api/v1/namespaces/{stage.namespace}/secrets", body, host=host)
+            stage.create(f"/api/v1/namespaces/{space}/secrets", body, host=host)
             _config_map(stage, name, word, host)
         with expecting("etcd to show raw values", Journal(hosts[0], UNIT)):
-            raw = etcd.value(stage, hosts[0], f"/registry/secrets/{stage.namespace}/{name}") or b""
-            plain = etcd.value(stage, hosts[0], f"/registry/configmaps/{stage.namespace}/{name}") or b""
+            raw = etcd.value(stage, hosts[0], f"/registry/secrets/{space}/{name}") or b""
+            plain = etcd.value(stage, hosts[0], f"/registry/configmaps/{space}/{name}") or b""
         if word.encode() not in plain:
             raise Failed("a ConfigMap's value to be readable in etcd, or this check could not tell", f"{len(plain)} bytes without it", look)
         if word.encode() in raw or base64.b64encode(word.encode()) in raw or not raw.startswith(ENCRYPTED):
             shown = "its plaintext" if word.encode() in raw else f"{len(raw)} bytes that start otherwise"
             raise Failed(f"a Secret written through {host.name} to start with {ENCRYPTED.decode()} in etcd", shown, look)
         last = hosts[hosts.index(host) - 1]
-        path = f"/api/v1/namespaces/{stage.namespace}/secrets/{name}"
+        path = f"/api/v1/namespaces/{space}/secrets/{name}"
         with expecting(f"{last.name} to decrypt what {host.name} has encrypted", Journal(last, "kube-apiserver.service")):
             read = require(stage.api(path, host=last), f"{last.name} to read the Secret", look).json()
         if base64.b64decode(read["data"]["canary"]) != word.encode():

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from hardway.components import kube_apiserver, kube_apiserver_lb
+from hardway.components import kube_apiserver
 from hardway.desired import Check, Stage
 from hardway.inventory import Host
 from hardway.smoke.stage import unique
-from hardway.smoke.verdict import Failed, Journal, Skipped, expecting, require
+from hardway.smoke.verdict import Failed, Journal, Skipped, balancer, expecting, require
 
 UNIT = kube_apiserver.COMPONENT.unit
 
@@ -22,7 +22,7 @@ def ready(stage: Stage) -> str:
     version = f"v{stage.inventory.versions.kubernetes}"
     evidence = []
     for host in (*stage.inventory.on("controller"), None):
-        look = Journal(host, UNIT) if host else _balancer(stage)
+        look = Journal(host, UNIT) if host else balancer(stage.inventory)
         where = kube_apiserver.url(host) if host else stage.inventory.server
         with expecting(f"/readyz and /version of {where} to answer", look):
             closed = kube_apiserver.ready(stage, host)
@@ -42,7 +42,7 @@ def balanced(stage: Stage) -> str:
     controllers = inventory.on("controller")
     if len(controllers) < 2:
         raise Skipped("there is one API server: nothing to balance")
-    look = _balancer(stage)
+    look = balancer(stage.inventory)
     by_serial = {stage.issued("kube-apiserver", host): host.name for host in controllers}
     endpoint = Host(name="endpoint", address=inventory.endpoint.address, roles=frozenset())
     times = 3 * len(controllers)
@@ -97,11 +97,6 @@ def _written_through(stage: Stage, writer: Host, readers: list[Host]) -> str:
 def _config_map(stage: Stage, name: str, data: Mapping[str, str], host: Host | None = None) -> Mapping[str, Any]:
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
     return stage.create(f"/api/v1/namespaces/{stage.namespace}/configmaps", body, host=host)
-
-
-def _balancer(stage: Stage) -> Journal | None:
-    hosts = stage.inventory.on("loadbalancer")
-    return Journal(hosts[0], kube_apiserver_lb.COMPONENT.unit) if hosts else None
 
 
 CHECKS = (

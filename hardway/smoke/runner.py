@@ -11,7 +11,7 @@ from hardway.desired import Check, Stage
 from hardway.errors import Mistake
 from hardway.smoke.report import Report, Result, Status
 from hardway.smoke.stage import ClusterStage
-from hardway.smoke.verdict import Failed, Journal, Skipped
+from hardway.smoke.verdict import Failed, Journal, Skipped, balancer
 
 Tell = Callable[[str], None]
 
@@ -67,10 +67,10 @@ def judge(check: Check, stage: Stage) -> Result:
     except Skipped as skipped:
         return _result(check, "skipped", began, reason=str(skipped))
     except Failed as failed:
-        reason = f"{failed}; look at {failed.look}" if failed.look else str(failed)
-        return _result(check, "failed", began, reason=reason, evidence=_last_lines(stage, failed.look))
+        return _failed(check, began, str(failed), stage, failed.look)
     except Mistake as mistake:
-        return _result(check, "failed", began, reason=str(mistake))
+        look = balancer(stage.inventory) if mistake.findings[0].where == stage.inventory.server else None
+        return _failed(check, began, str(mistake), stage, look)
     except Exception as error:  # noqa: BLE001 - the others' verdicts must not be lost
         return _result(check, "failed", began, reason=f"the check itself broke: {type(error).__name__}: {error}")
     return _result(check, "passed", began, evidence=evidence)
@@ -91,6 +91,11 @@ def _result(check: Check, status: Status, began: float, *, reason: str = "", evi
         evidence=evidence,
         seconds=round(time.monotonic() - began, 3) if began else 0.0,
     )
+
+
+def _failed(check: Check, began: float, reason: str, stage: Stage, look: Journal | None) -> Result:
+    reason = f"{reason}; look at {look}" if look else reason
+    return _result(check, "failed", began, reason=reason, evidence=_last_lines(stage, look))
 
 
 def _last_lines(stage: Stage, look: Journal | None) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from hardway.components import kube_apiserver_lb
 from hardway.desired import Answer, Stage
 from hardway.errors import Mistake
-from hardway.inventory import Host
+from hardway.inventory import Host, Inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Failed(Exception):  # noqa: N818 - a check has failed; the program has not
 
 class Skipped(Exception):  # noqa: N818 - the same
     """Why a check cannot be run here."""
+
+
+def balancer(inventory: Inventory) -> Journal | None:
+    """Where to look when the endpoint does not answer; None if the balancer is not ours."""
+    return next((Journal(host, kube_apiserver_lb.COMPONENT.unit) for host in inventory.on("loadbalancer")), None)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hardway.inventory import Host
     from hardway.observed import Observed
     from hardway.remote.cluster import Cluster
-    from hardway.smoke import ClusterStage
+    from hardway.smoke import ClusterStage, Report
 
 Tell = Callable[[str], None]
 
@@ -67,15 +67,22 @@ def report(session: Session, checks: Iterable[Check] = (), *, json: str = "", ju
         console.table(
             ("check", "status", "s", "proves"), [(one.name, one.status, f"{one.seconds:.1f}", one.proves) for one in found.checks]
         )
-        for one in found.checks:
-            if one.status != "passed":
-                console.result(
-                    f"\n{one.name} {one.status}: {one.reason}\n{one.evidence}".rstrip(), style="red" if one.status == "failed" else ""
-                )
+        _explain(session, found)
     counts = ", ".join(f"{found.counts[status]} {status}" for status in ("passed", "failed", "skipped") if found.counts[status])
     console.tell(f"* smoke: {counts}")
     if not found.green:
         raise Exit(code=1)
+
+
+def _explain(session: Session, found: Report) -> None:
+    """What did not pass: the reason, and the journal's last lines where they were not shown yet."""
+    shown: set[str] = set()
+    for one in found.checks:
+        if one.status != "passed":
+            session.console.result(f"\n{one.name} {one.status}: {one.reason}", style="red" if one.status == "failed" else "")
+            if one.evidence and one.evidence not in shown:
+                session.console.result(one.evidence)
+            shown.add(one.evidence)
 
 
 def reap(session: Session) -> None:

@@ -5,19 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Any, cast
 
 import pytest
 
 from hardway.desired import Check, Stage
 from hardway.errors import Mistake
-from hardway.inventory import Host
+from hardway.inventory import Endpoint, Host, Inventory, Networks
 from hardway.smoke import runner
 from hardway.smoke.report import Result
 from hardway.smoke.verdict import Failed, Journal, Skipped, eventually
 
 HOST = Host(name="controller-1", address=IPv4Address("10.0.0.1"), roles=frozenset({"controller"}))
+BALANCER = Host(name="lb-1", address=IPv4Address("10.0.0.9"), roles=frozenset({"loadbalancer"}))
+INVENTORY = Inventory(
+    cluster="test",
+    hosts=(HOST, BALANCER),
+    networks=Networks(service_cidr=IPv4Network("10.32.0.0/24"), pod_cidr=IPv4Network("10.200.0.0/16")),
+    endpoint=Endpoint(loadbalancer="haproxy", address=BALANCER.address),
+)
 ALL_NEEDS = frozenset({"api", "hosts", "disruptive"})
 
 
@@ -26,6 +33,7 @@ class FakeStage:
     """Runs one command, and knows when it was given up."""
 
     journal: str | Mistake = ""
+    inventory: Inventory = INVENTORY
     ran: list[tuple[str, ...]] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -89,6 +97,13 @@ def test_a_question_without_an_answer_is_a_failure() -> None:
     result = verdicts(check("a", raises(Mistake.at("controller-1", "connection refused"))))["a"]
 
     assert (result.status, result.reason) == ("failed", "controller-1: connection refused")
+
+
+def test_an_endpoint_without_an_answer_leads_to_the_balancers_journal() -> None:
+    result = verdicts(check("a", raises(Mistake.at("https://10.0.0.9:6443", "connection refused"))))["a"]
+
+    expected = "https://10.0.0.9:6443: connection refused; look at journalctl -u kube-apiserver-lb.service -n 10 on lb-1"
+    assert (result.status, result.reason) == ("failed", expected)
 
 
 def test_a_check_that_breaks_fails_and_the_others_go_on() -> None:
