@@ -45,7 +45,7 @@ FILES = {
     "etc/systemd/system/containerd.service.d/lab.conf": (
         "[Service]\n"
         "ExecStartPre=+/bin/sh -c 'for c in /sys/fs/cgroup/*/; do "
-        '[ -e "$${c}cgroup.procs" ] && mount -o remount,bind,rw "$$c"; done; true\'\n'
+        'if mountpoint --quiet "$$c"; then mount -o remount,bind,rw "$$c"; fi; done\'\n'
     ),
 }
 HOOK = """\

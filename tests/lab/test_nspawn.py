@@ -152,6 +152,18 @@ def test_a_file_can_be_linked_out_of_the_store_and_containerd_has_a_real_disk(sh
     assert shared.ssh("stat --file-system --format=%T /var/lib/containerd") != "overlayfs"
 
 
+def test_containerd_can_make_control_groups_and_nobody_before_it(shared: Trial) -> None:
+    group = "/sys/fs/cgroup/memory/kubepods"
+    if shared.ssh("test -d /sys/fs/cgroup/memory && echo 1 || echo 2") != "1":
+        pytest.skip("control groups of version 2 are writable from the start")
+    assert shared.ssh(f"mkdir {group} 2>&1 || true").endswith("Read-only file system")
+    unit = f"[Service]\\nType=oneshot\\nExecStart=/bin/mkdir {group}\\n"
+
+    shared.ssh(f"printf '{unit}' >/etc/systemd/system/containerd.service; systemctl daemon-reload; systemctl start containerd.service")
+
+    assert shared.ssh(f"ls -d {group}") == group
+
+
 def test_two_hosts_have_different_machine_ids_and_no_shared_control_group(shared: Trial) -> None:
     assert shared.ssh("cat /etc/machine-id", 0) != shared.ssh("cat /etc/machine-id", 1)
     for group, other in zip(shared.container(0).groups, shared.container(1).groups, strict=True):
