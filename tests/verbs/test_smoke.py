@@ -1,0 +1,36 @@
+"""Which checks `./inv smoke` runs, and how it refuses names that it does not know."""
+
+from __future__ import annotations
+
+import pytest
+
+from hardway.errors import Mistake
+from hardway.smoke import CHECKS
+from hardway.verbs.smoke import choose
+
+
+def test_without_options_all_checks_are_chosen() -> None:
+    assert choose("", "") == CHECKS
+
+
+def test_a_component_chooses_its_checks_in_the_order_of_the_list() -> None:
+    assert [check.name for check in choose("kube-scheduler", "")] == ["kube-scheduler.unit", "scheduler.assigns", "scheduler.leader"]
+
+
+def test_a_check_is_chosen_by_its_name() -> None:
+    assert [check.name for check in choose("", "etcd.keys")] == ["etcd.keys"]
+
+
+@pytest.mark.parametrize(
+    ("component", "check", "line"),
+    [
+        ("", "etcd.quorm", "--check: there is no etcd.quorm; did you mean etcd.quorum?"),
+        ("kube-sheduler", "", "--component: there is no kube-sheduler; did you mean kube-scheduler?"),
+        ("etcd", "scheduler.leader", "--check: scheduler.leader is no check of etcd; leave one of the two options away"),
+    ],
+)
+def test_a_name_that_is_not_known_is_refused_with_the_near_one(component: str, check: str, line: str) -> None:
+    with pytest.raises(Mistake) as mistake:
+        choose(component, check)
+
+    assert str(mistake.value) == line
