@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,13 +29,17 @@ def attempt(hosts: Iterable[Host], do: Callable[[Host], T], at_once: int) -> dic
         except Mistake as error:
             return Failure(error)
 
-    with ThreadPoolExecutor(max_workers=max(at_once, 1)) as pool:
-        waiting = {host: pool.submit(tried, host) for host in hosts}
-        try:
-            return {host: future.result() for host, future in waiting.items()}
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    pool = ThreadPoolExecutor(max_workers=max(at_once, 1))
+    waiting = {host: pool.submit(tried, host) for host in hosts}
+    try:
+        return {host: future.result() for host, future in waiting.items()}
+    except BaseException:
+        for future in waiting.values():
+            future.cancel()
+        wait(waiting.values())  # a second Ctrl-C ends this too, and the caller closes the connections
+        raise
+    finally:
+        pool.shutdown(wait=False)
 
 
 def each(hosts: Iterable[Host], do: Callable[[Host], T], at_once: int) -> dict[Host, T]:

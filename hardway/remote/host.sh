@@ -6,10 +6,10 @@ nonce=$0 root=$2 HARDWAY_ROOT=$2 LC_ALL=C PATH=$PATH:/usr/local/sbin:/usr/local/
 export HARDWAY_ROOT LC_ALL PATH
 lib=$root/var/lib/hardway run=$root/run/hardway txn=$root/var/lib/hardway/txn
 tab='	'
-trap 'printf "end %s %s\n" "$nonce" "$?"' EXIT
 
 # A reply that nobody reads any more stops nothing.
 say() { printf "$@" 2>/dev/null || :; }
+trap 'say "end %s %s\n" "$nonce" "$?"' EXIT
 die() { say 'fail\t%s\n' "$*"; exit 65; }
 sum() {
   [ -e "$1" ] || { echo -; return; }
@@ -60,7 +60,8 @@ store() { # then for each blob a line with digest and size, and its bytes; the l
       [ "${got%% *}" = "$sha" ] || die "a binary was cut short or damaged on the way"
       die "no space for a binary of $size bytes: $(df -h --output=avail "$lib" | sed 1d) free in $lib"
     fi
-    sync "$new"; mv -fT "$new" "$lib/store/$sha"; say 'stored\t%s\n' "$sha"
+    # Not synced: apply looks at the digest again, and syncs what it links.
+    mv -fT "$new" "$lib/store/$sha"; say 'stored\t%s\n' "$sha"
   done
   [ "${sha:-}" = end ] || die "a binary was cut short or damaged on the way"
 }

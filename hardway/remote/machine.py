@@ -168,9 +168,8 @@ class Machine:
             piece = channel.receive()
             heard = heard[-len(ready) :] + piece
             if not piece:
-                code, said = channel.finish()
-                last = (said.strip().splitlines() or [f"its shell ended with {code}"])[-1]
-                raise Mistake.at(self.name, f"no shell for us: {last}", "give the user passwordless sudo" if self.sudo else "")
+                end = last_words(*channel.finish())
+                raise Mistake.at(self.name, f"no shell for us: {end}", "give the user passwordless sudo" if self.sudo else "")
 
     def _send(self, channel: Channel, data: bytes) -> None:
         channel.send(data)
@@ -187,6 +186,14 @@ class Machine:
             channel.close()
         body, found, status = b"".join(pieces).rpartition(f"end {nonce} ".encode())
         if not found:
-            last = said.strip().splitlines()[-1:] or [f"its shell ended with {code}"]
-            raise Mistake.at(self.name, f"the reply was cut short: {last[0]}", "run it again: a change is whole or was not begun")
+            end = last_words(code, said)
+            raise Mistake.at(self.name, f"the reply was cut short: {end}", "run it again: a change is whole or was not begun")
         return nonce, Reply(body=body, status=int(status), said=said)
+
+
+def last_words(code: int, said: str) -> str:
+    """How a command ended that did not say so itself."""
+    lines = said.strip().splitlines()
+    if lines:
+        return lines[-1]
+    return "the connection was lost" if code == -1 else f"its shell ended with {code}"

@@ -60,14 +60,15 @@ class LocalChannel:
         self.errors.seek(0)
         return code, self.errors.read().decode()
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         assert self.process.stdin
         assert self.process.stdout
         with suppress(BrokenPipeError):
             self.process.stdin.close()
         self.process.stdout.close()
-        self.process.wait()
         self.errors.close()
+        if wait:
+            self.process.wait()
 
 
 @dataclass(slots=True, kw_only=True)

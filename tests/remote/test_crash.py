@@ -108,6 +108,40 @@ def test_a_change_killed_at_any_command_is_all_old_or_all_new(host: FakeHost, tm
     assert len(ends) * step > 40
 
 
+@pytest.mark.full
+def test_a_healing_killed_at_any_command_heals_at_the_next(host: FakeHost, tmp_path: Path) -> None:
+    push = change("new", "old")
+    for point in range(1, 200):
+        host.wipe()
+        host.path("/etc/x").mkdir(parents=True)
+        for name, data in (("a", b"old a"), ("b", b"old b"), ("gone", b"gone")):
+            host.path(f"/etc/x/{name}").write_bytes(data)
+        machine = host.machine()
+        machine.store([blob(tmp_path / "binary", b"binary")])
+        host.program("mv", f'#!/bin/sh\ncase $* in *managed*) kill -9 "-$GROUP" ;; esac\nexec {shutil.which("mv")} "$@"\n')
+        host.noise = "GROUP=$$; export GROUP; "
+        with suppress(Mistake):
+            machine.apply(push)
+        host.program("mv", f'#!/bin/sh\nexec {shutil.which("mv")} "$@"\n')
+        assert machine.observe(frozenset()).died
+        counted(host, point)
+        host.environment = {"PATH": f"{host.base / 'counted'}:{host.base / 'bin'}:{os.environ['PATH']}"}
+        whole = False
+        with suppress(Mistake):
+            machine.apply(Apply())
+            whole = True
+        host.environment, host.noise = {}, ""
+        machine.apply(Apply())
+        seen = machine.observe(frozenset({A, B, C}))
+        assert {path: disk.sha256 for path, disk in seen.files.items()} == {A: sha(b"new a"), B: sha(b"new b"), C: sha(b"binary")}, point
+        assert "restart etcd.service" in host.log(), point
+        assert not seen.died, point
+        assert not host.leftovers(), point
+        if whole:
+            return
+    pytest.fail("it never ended")
+
+
 def test_a_kill_while_the_traces_are_removed_leaves_nothing_to_finish(host: FakeHost, tmp_path: Path) -> None:
     rm = shutil.which("rm")
     host.program(

@@ -9,7 +9,7 @@ import pytest
 from hardway.errors import Mistake
 from hardway.remote import lock, protocol
 from tests.remote.fakehost import FakeHost
-from tests.remote.test_machine import SHELLS
+from tests.remote.test_machine import DASH_AND_IN_FULL_THE_OTHERS, SHELLS
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -23,7 +23,7 @@ def test_one_holds_it_and_the_next_is_told_who(host: FakeHost, shell: str) -> No
         pass
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", DASH_AND_IN_FULL_THE_OTHERS)
 def test_a_silent_holder_loses_it(host: FakeHost, shell: str) -> None:
     carol, bob = host.machine(shell), host.machine(shell)
     _, channel = carol._begin([protocol.lock("carol", silence=1)])

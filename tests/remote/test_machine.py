@@ -6,6 +6,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import signal
 from collections.abc import Mapping
 from grp import getgrgid
 from pathlib import Path, PurePosixPath
@@ -20,9 +21,10 @@ from hardway.errors import Mistake
 from hardway.observed import OnDisk
 from hardway.remote import protocol
 from hardway.remote.protocol import SCRIPT, Action, Apply, Move, Removal
-from tests.remote.fakehost import FakeHost
+from tests.remote.fakehost import FakeHost, LocalChannel
 
 SHELLS = ("dash", "bash", "busybox sh")
+DASH_AND_IN_FULL_THE_OTHERS = ("dash", *(pytest.param(shell, marks=pytest.mark.full) for shell in SHELLS[1:]))
 ME = f"{pwd.getpwuid(os.geteuid()).pw_name}:{getgrgid(os.getegid()).gr_name}"
 A, B, C = PurePosixPath("/etc/x/a"), PurePosixPath("/etc/x/b"), PurePosixPath("/usr/local/bin/c")
 
@@ -86,7 +88,7 @@ def test_what_was_applied_is_observed(host: FakeHost, tmp_path: Path, shell: str
     assert machine.execs == 5
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", DASH_AND_IN_FULL_THE_OTHERS)
 def test_observing_changes_nothing(host: FakeHost, shell: str) -> None:
     machine = host.machine(shell)
     machine.apply(put(A, b"one"))
@@ -262,7 +264,7 @@ def test_a_shell_that_does_not_come_is_a_mistake(host: FakeHost) -> None:
         host.machine().observe(frozenset())
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", DASH_AND_IN_FULL_THE_OTHERS)
 def test_a_request_that_is_cut_short_changes_nothing(host: FakeHost, shell: str) -> None:
     machine = host.machine(shell)
     data = os.urandom(5000)
@@ -286,7 +288,7 @@ def test_a_damaged_request_changes_nothing(host: FakeHost, monkeypatch: pytest.M
     assert not host.path(A).exists()
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", DASH_AND_IN_FULL_THE_OTHERS)
 def test_binaries_that_are_damaged_or_cut_are_not_stored(host: FakeHost, tmp_path: Path, shell: str) -> None:
     machine = host.machine(shell)
     data = os.urandom(300_000)
@@ -316,6 +318,40 @@ def test_a_full_disk_leaves_nothing(host: FakeHost, tmp_path: Path) -> None:
     assert not host.leftovers()
 
 
+def test_a_file_that_cannot_be_written_whole_is_not_stored(host: FakeHost, tmp_path: Path) -> None:
+    host.noise = "ulimit -f 8; trap '' XFSZ; "  # no file above 4 KiB
+    machine = host.machine()
+    with pytest.raises(Mistake, match="no space for a binary of 10000 bytes"):
+        machine.store([blob(tmp_path / "b", bytes(10_000))])
+    with pytest.raises(Mistake, match="there is no space in"):
+        machine.apply(put(A, bytes(10_000)))
+    assert not host.leftovers()
+    assert machine.observe(frozenset()).stored == frozenset()
+
+
+@pytest.mark.parametrize("shell", DASH_AND_IN_FULL_THE_OTHERS)
+def test_a_connection_that_is_lost_after_the_commit_stops_nothing(host: FakeHost, shell: str) -> None:
+    host.noise = "exec "  # else the shell in between is what dies
+    gate = host.path("/gate")
+    os.mkfifo(gate)
+    host.program("systemctl", '#!/bin/sh\n[ $1 != restart ] || cat "$HARDWAY_ROOT/gate"\necho "$*" >>"$HARDWAY_ROOT/log"\n')
+    change = Apply(
+        moves=(move(A, b"a"),),
+        contents=(b"a",),
+        owed=frozenset({"etcd.service"}),
+        actions=(Action(verb="restart", unit="etcd.service"), Action(verb="start", unit="other.service")),
+    )
+    _, channel = host.machine(shell)._begin([protocol.apply(change)])
+    assert isinstance(channel, LocalChannel)
+    with gate.open("w"):  # opens once systemctl waits there
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
+            os.killpg(channel.process.pid, number)
+        channel.close(wait=False)
+    assert channel.process.wait() == 0
+    assert host.log() == ["restart etcd.service", "start other.service"]
+    assert not host.leftovers()
+
+
 def test_a_stored_binary_is_linked_once_and_then_copied(host: FakeHost, tmp_path: Path) -> None:
     machine = host.machine()
     data = b"binary"
@@ -339,7 +375,7 @@ def test_a_damaged_store_is_not_linked_from_and_mends(host: FakeHost, tmp_path: 
     assert host.path(C).read_bytes() == b"binary"
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", DASH_AND_IN_FULL_THE_OTHERS)
 def test_texts_are_read_and_commands_run(host: FakeHost, shell: str) -> None:
     machine = host.machine(shell)
     text = "line\n\nfail\tno\nend 0\n" * 100
