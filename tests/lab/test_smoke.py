@@ -69,7 +69,7 @@ def verdicts(stage: ClusterStage, *names: str) -> dict[str, Result]:
     return {result.name: result for result in runner.run(chosen, stage, have={"api", "hosts"}, tell=print)}
 
 
-def red(stage: ClusterStage, **reasons: str) -> None:
+def assert_red(stage: ClusterStage, **reasons: str) -> None:
     """Checks that must fail, each with what must be in its reason; `__` stands for the dot, `_` for the dash."""
     names = {name.replace("__", ".").replace("_", "-"): reason for name, reason in reasons.items()}
     found = verdicts(stage, *names)
@@ -79,7 +79,7 @@ def red(stage: ClusterStage, **reasons: str) -> None:
         assert "the check itself broke" not in found[name].reason
 
 
-def green(stage: ClusterStage, *names: str) -> None:
+def assert_green(stage: ClusterStage, *names: str) -> None:
     assert {name: result.reason for name, result in verdicts(stage, *names).items()} == dict.fromkeys(names, "")
 
 
@@ -120,10 +120,12 @@ def test_a_stopped_api_server_is_seen(cluster: LabCluster, stage: ClusterStage) 
     host = cluster.controller(3)
 
     with stage.stopped(host, "kube-apiserver.service"):
-        red(stage, apiserver__ready=f"/readyz and /version of {kube_apiserver.url(host)} to answer", kube_apiserver__unit="it is inactive")
+        assert_red(
+            stage, apiserver__ready=f"/readyz and /version of {kube_apiserver.url(host)} to answer", kube_apiserver__unit="it is inactive"
+        )
 
     until(lambda: kube_apiserver.ready(cluster.live, host) is None)
-    green(stage, "apiserver.ready")
+    assert_green(stage, "apiserver.ready")
 
 
 def test_a_server_that_the_balancer_leaves_out_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
@@ -133,8 +135,10 @@ def test_a_server_that_the_balancer_leaves_out_is_seen(cluster: LabCluster, stag
 
     haproxy("maint")
     try:
-        red(stage, apiserver__balanced="new connections to reach each of controller-1, controller-2, controller-3; got controller-1 ")
-        green(stage, "apiserver.ready")  # each instance is well: only the balancer is not
+        assert_red(
+            stage, apiserver__balanced="new connections to reach each of controller-1, controller-2, controller-3; got controller-1 "
+        )
+        assert_green(stage, "apiserver.ready")  # each instance is well: only the balancer is not
     finally:
         haproxy("ready")
 
@@ -145,11 +149,11 @@ def test_a_balancer_whose_unit_was_edited_is_seen(cluster: LabCluster, stage: Cl
 
     shell(cluster.live, host, 'cp -p "$1" /run/kept; sed -i s/TimeoutStopSec=20/TimeoutStopSec=21/ "$1"', unit)
     try:
-        red(stage, kube_apiserver_lb__unit="`TimeoutStopSec=21` instead of `TimeoutStopSec=20`")
+        assert_red(stage, kube_apiserver_lb__unit="`TimeoutStopSec=21` instead of `TimeoutStopSec=20`")
     finally:
         shell(cluster.live, host, 'mv /run/kept "$1"; systemctl daemon-reload', unit)
 
-    green(stage, "kube-apiserver-lb.unit")
+    assert_green(stage, "kube-apiserver-lb.unit")
 
 
 def test_a_kubectl_that_shows_something_else_is_seen(stage: ClusterStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +163,7 @@ def test_a_kubectl_that_shows_something_else_is_seen(stage: ClusterStage, tmp_pa
     liar.chmod(0o755)
     monkeypatch.setattr(stage, "_kubectl", Kubectl(program=liar, kubeconfig=real.kubeconfig))
 
-    red(stage, apiserver__json="got other values of metadata")
+    assert_red(stage, apiserver__json="got other values of metadata")
 
 
 def test_a_stopped_member_of_etcd_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
@@ -167,7 +171,7 @@ def test_a_stopped_member_of_etcd_is_seen(cluster: LabCluster, stage: ClusterSta
     host = next(host for host in cluster.inventory.on("controller") if host != leader)
 
     with stage.stopped(host, "etcd.service"):
-        red(
+        assert_red(
             stage,
             etcd__quorum=f"expected the member on {host.name} to be healthy",
             etcd__ports=f"of {host.name}; got nobody listens",
@@ -175,14 +179,14 @@ def test_a_stopped_member_of_etcd_is_seen(cluster: LabCluster, stage: ClusterSta
         )
 
     until(lambda: all(etcd.member_healthy(cluster.live, member) is None for member in cluster.inventory.on("controller")))
-    green(stage, "etcd.quorum")
+    assert_green(stage, "etcd.quorum")
 
 
 def test_a_stranger_on_the_port_of_the_members_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
     host = cluster.controller(1)
 
     with socket.create_connection((str(host.address), etcd.PEER_PORT)):
-        red(stage, etcd__ports=f"expected only members to be connected on 2380 of {host.name}")
+        assert_red(stage, etcd__ports=f"expected only members to be connected on 2380 of {host.name}")
 
 
 def test_an_etcdctl_without_its_certificate_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
@@ -190,7 +194,7 @@ def test_an_etcdctl_without_its_certificate_is_seen(cluster: LabCluster, stage: 
 
     shell(cluster.live, host, "mv /etc/etcd/pki/etcdctl.pem /run/kept.pem")
     try:
-        red(stage, etcd__keys="on controller-2 to list the keys")
+        assert_red(stage, etcd__keys="on controller-2 to list the keys")
     finally:
         shell(cluster.live, host, "mv /run/kept.pem /etc/etcd/pki/etcdctl.pem")
 
@@ -212,7 +216,7 @@ def test_an_api_server_that_does_not_encrypt_and_has_another_flag_is_seen(cluste
     try:
         with_flags(cluster.live, host, unit, f"--encryption-provider-config={plain}")
         until(lambda: kube_apiserver.ready(cluster.live, host) is None)
-        red(
+        assert_red(
             stage,
             etcd__encrypted_at_rest=f"expected a Secret written through {host.name} to start with k8s:enc:secretbox:v1: in etcd; got ",
             kube_apiserver__unit=f"it has --encryption-provider-config={plain}",
@@ -222,7 +226,7 @@ def test_an_api_server_that_does_not_encrypt_and_has_another_flag_is_seen(cluste
         shell(cluster.live, host, 'rm "$1"', plain)
 
     until(lambda: kube_apiserver.ready(cluster.live, host) is None)
-    green(stage, "etcd.encrypted-at-rest")
+    assert_green(stage, "etcd.encrypted-at-rest")
 
 
 def test_stopped_schedulers_and_controller_managers_are_seen(cluster: LabCluster, stage: ClusterStage) -> None:
@@ -232,7 +236,7 @@ def test_stopped_schedulers_and_controller_managers_are_seen(cluster: LabCluster
         for context in [stage.stopped(host, unit) for host in cluster.inventory.on("controller") for unit in units]:
             stopped.enter_context(context)
         of_the_verb = pool.submit(cluster.inv, "smoke", "--check", "scheduler.leader", "--json", "-")
-        red(
+        assert_red(
             stage,
             scheduler__assigns="to get a node; got after",
             scheduler__leader="expected",
@@ -249,7 +253,7 @@ def test_stopped_schedulers_and_controller_managers_are_seen(cluster: LabCluster
     assert "look at journalctl -u kube-scheduler.service -n 10 on controller-" in check["reason"]
     assert "Stopped kube-scheduler.service" in check["evidence"]
     until(lambda: all(holder_renews(cluster.live, name) is None for name in ("kube-scheduler", "kube-controller-manager")))
-    green(stage, "scheduler.assigns", "scheduler.leader", "controllers.leader")
+    assert_green(stage, "scheduler.assigns", "scheduler.leader", "controllers.leader")
 
 
 def test_a_controller_that_is_switched_off_is_seen(cluster: LabCluster) -> None:
@@ -262,13 +266,13 @@ def test_a_controller_that_is_switched_off_is_seen(cluster: LabCluster) -> None:
     try:
         restarted(lambda host: with_flags(cluster.live, host, unit, "--controllers=*,-serviceaccount-controller"))
         with fresh(cluster) as on:  # its namespace must be younger than the controllers
-            red(
+            assert_red(
                 on,
                 controllers__serviceaccount="to get a ServiceAccount `default`; got after 10 s: 404",
                 kube_controller_manager__unit="it has --controllers=*,-serviceaccount-controller",
             )
             until(lambda: holder_renews(cluster.live, "kube-controller-manager") is None)
-            green(on, "controllers.leader")
+            assert_green(on, "controllers.leader")
     finally:
         restarted(lambda host: without_flags(cluster.live, host, unit))
 
@@ -285,4 +289,4 @@ def test_a_daemon_that_dies_during_the_run_is_seen(cluster: LabCluster) -> None:
             )
         )
 
-        red(on, kube_scheduler__unit="it has restarted since the run began")
+        assert_red(on, kube_scheduler__unit="it has restarted since the run began")

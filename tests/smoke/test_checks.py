@@ -12,9 +12,9 @@ LAB = Path(__file__).parents[1] / "lab"
 
 
 def turned_red() -> set[str]:
-    """The checks that the lab's sabotage tests expect to fail: the keywords of their calls of `red`."""
+    """The checks that the lab's sabotage tests expect to fail: the keywords of their calls of `assert_red`."""
     calls = (node for file in LAB.glob("test_smoke*.py") for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call))
-    names = (word.arg for call in calls if isinstance(call.func, ast.Name) and call.func.id == "red" for word in call.keywords)
+    names = (word.arg for call in calls if isinstance(call.func, ast.Name) and call.func.id == "assert_red" for word in call.keywords)
     return {name.replace("__", ".").replace("_", "-") for name in names if name}
 
 
