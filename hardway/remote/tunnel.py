@@ -5,28 +5,44 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import Any
+from typing import Protocol
 
 PIECE = 1 << 16
 
 
-def tunnel(channel: Any) -> socket.socket:
-    """Our end of a socket pair whose other end is the channel; it ends when either side does."""
+class Pipe(Protocol):
+    """What a socket and a channel have in common."""
+
+    def recv(self, size: int, /) -> bytes: ...
+
+    def sendall(self, data: bytes, /) -> None: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def tunnel(channel: Pipe) -> socket.socket:
+    """Our end of a socket pair whose other end is the channel; both end when either side does."""
     near, far = socket.socketpair()
-    threading.Thread(target=_pump, args=(channel, far), daemon=True).start()
-    threading.Thread(target=_pump, args=(far, channel), daemon=True).start()
+    outward = threading.Thread(target=_pump, args=(far, channel), daemon=True)
+    outward.start()
+    threading.Thread(target=_inward, args=(channel, far, outward), daemon=True).start()
     return near
 
 
-def _pump(source: Any, sink: Any) -> None:
-    with contextlib.suppress(OSError):
+def _inward(channel: Pipe, far: socket.socket, outward: threading.Thread) -> None:
+    _pump(channel, far)
+    outward.join()
+    far.close()
+    with contextlib.suppress(OSError, EOFError):
+        channel.close()
+
+
+def _pump(source: Pipe, sink: Pipe) -> None:
+    # EOFError: what Paramiko raises on a connection that is gone.
+    with contextlib.suppress(OSError, EOFError):
         while piece := source.recv(PIECE):
             sink.sendall(piece)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, EOFError):
         sink.shutdown(socket.SHUT_WR)
-    # The one that is done last closes both; closing twice does no harm.
-    if isinstance(source, socket.socket):
-        return
-    with contextlib.suppress(OSError):
-        sink.close()
-    source.close()
