@@ -6,15 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
 from hardway import preflight, render
 from hardway.components import ALL
-from hardway.desired import Blob, Component, Gate, Live, Manifest, Part, Text
+from hardway.desired import Blob, Component, Content, Gate, Live, Manifest, Part, Text
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.observed import Observed
+from hardway.pki.strangers import strangers
 from hardway.plan import INTERRUPTED, LEFTOVERS, Change, Plan, compare, compare_object, digest
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
@@ -63,7 +65,26 @@ def survey(cluster: Cluster, programs: Programs, *, verify: bool = False) -> Sur
         raise Mistake(*wrong)
     parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
     plans = tuple(compare(host, parts[host.name], observed[host.name]) for host in hosts)
+    each(hosts, lambda host: _refuse_strangers(cluster, next(plan for plan in plans if plan.host == host)), AT_ONCE)
     return Survey(observed=observed, parts=parts, plans=plans, objects=tuple(objects))
+
+
+def _refuse_strangers(cluster: Cluster, plan: Plan) -> None:
+    """Do not overwrite a host that trusts an authority which this state/ does not know (8)."""
+    bundles = [c.file.path for c in plan.changes if c.action == "update" and c.file and _is_bundle(c.file.content)]
+    if not bundles:
+        return
+    there = cluster.machine(plan.host).read(bundles)
+    trusts = cluster.credentials.trusts.values()
+    found = {name: path for path, text in there.items() for name in strangers(text, trusts, datetime.now(UTC))}
+    if found:
+        what = f"it trusts {', '.join(found)} ({next(iter(found.values()))}), unknown to this state/"
+        step = "bring back the state/ that this cluster was made with, or remove its bundles there to replace its authorities"
+        raise Mistake.at(plan.host.name, what, step)
+
+
+def _is_bundle(content: Content) -> bool:
+    return isinstance(content, Text) and "BEGIN CERTIFICATE" in content.text
 
 
 def finish(cluster: Cluster, found: Survey, tell: Tell) -> bool:

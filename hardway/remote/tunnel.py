@@ -5,24 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import Protocol
+
+from hardway.remote.machine import Wire
 
 PIECE = 1 << 16
 
 
-class Pipe(Protocol):
-    """What a socket and a channel have in common."""
-
-    def recv(self, size: int, /) -> bytes: ...
-
-    def sendall(self, data: bytes, /) -> None: ...
-
-    def shutdown(self, how: int, /) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def tunnel(channel: Pipe) -> socket.socket:
+def tunnel(channel: Wire) -> socket.socket:
     """Our end of a socket pair whose other end is the channel; both end when either side does."""
     near, far = socket.socketpair()
     outward = threading.Thread(target=_pump, args=(far, channel), daemon=True)
@@ -31,7 +20,7 @@ def tunnel(channel: Pipe) -> socket.socket:
     return near
 
 
-def _inward(channel: Pipe, far: socket.socket, outward: threading.Thread) -> None:
+def _inward(channel: Wire, far: socket.socket, outward: threading.Thread) -> None:
     _pump(channel, far)
     outward.join()
     far.close()
@@ -39,7 +28,7 @@ def _inward(channel: Pipe, far: socket.socket, outward: threading.Thread) -> Non
         channel.close()
 
 
-def _pump(source: Pipe, sink: Pipe) -> None:
+def _pump(source: Wire, sink: Wire) -> None:
     # EOFError: what Paramiko raises on a connection that is gone.
     with contextlib.suppress(OSError, EOFError):
         while piece := source.recv(PIECE):

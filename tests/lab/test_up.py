@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,20 @@ def test_render_writes_what_the_hosts_carry(cluster: LabCluster, tmp_path: Path)
     carried = cluster.live.run(cluster.inventory.on("loadbalancer")[0], "cat", path)
 
     assert (tmp_path / "lb-1" / path.lstrip("/")).read_text() == carried
+
+
+def test_an_operator_without_the_clusters_state_is_refused_and_nothing_changes(cluster: LabCluster) -> None:
+    """A state/ that was lost makes new authorities; pushed, they would cut the members off from each other."""
+    before = {host.name: outside(cluster, host) for host in cluster.inventory.hosts}
+    pki = cluster.state.root / "pki"
+    kept = pki.rename(pki.with_name("kept"))
+    try:
+        done = cluster.inv("push")
+    finally:
+        shutil.rmtree(pki)
+        kept.rename(pki)
+
+    assert done.returncode == 1
+    assert re.search(r"^error: controller-1: it trusts etcd-ca-\w+, .* unknown to this state/; bring back", done.stderr, re.MULTILINE)
+    assert before == {host.name: outside(cluster, host) for host in cluster.inventory.hosts}
+    assert planned(cluster) == []
