@@ -41,41 +41,52 @@ def established(live: Live, host: Host, *ports: int) -> tuple[Socket, ...]:
 def ports(stage: Stage) -> str:
     """Ask each member's kernel who listens and who is connected."""
     members = stage.inventory.on("controller")
-    names = {str(host.address): host.name for host in members}
-    evidence, clients = [], set()
-    for host in members:
-        look = Journal(host, UNIT)
-        with expecting(f"`ss` on {host.name} to list its sockets", look):
-            listen = listening(stage, host, etcd.CLIENT_PORT, etcd.PEER_PORT)
-            open_ = established(stage, host, etcd.CLIENT_PORT, etcd.PEER_PORT)
-        own = {(one.local, one.local_port) for one in listen if one.programs == {"etcd"}}
-        wanted = {(str(host.address), etcd.CLIENT_PORT), ("127.0.0.1", etcd.CLIENT_PORT), (str(host.address), etcd.PEER_PORT)}
-        if own != wanted or len(listen) != len(own):
-            shown = ", ".join(f"{'/'.join(sorted(one.programs))} on {one.local}:{one.local_port}" for one in listen) or "nobody listens"
-            raise Failed(f"etcd, and nobody else, on {_ports(wanted)} of {host.name}", shown, look)
-        peers = [one for one in open_ if etcd.PEER_PORT in {one.local_port, one.peer_port}]
-        for one in peers:
-            if one.programs - {"etcd"} or one.peer not in names:
-                who = f"{'/'.join(sorted(one.programs))} with {one.peer}"
-                raise Failed(f"only members to be connected on {etcd.PEER_PORT} of {host.name}", who, look)
-        missing = set(names) - {one.peer for one in peers} - {str(host.address)}
-        if missing:
-            absent = ", ".join(sorted(names[address] for address in missing))
-            raise Failed(f"{host.name} to be connected with every other member on {etcd.PEER_PORT}", f"no connection with {absent}", look)
-        mine = {name for one in open_ if one.peer_port == etcd.CLIENT_PORT for name in one.programs}
-        if mine - CLIENTS:
-            raise Failed(
-                f"only API servers and etcd itself as clients on {etcd.CLIENT_PORT}",
-                f"{', '.join(sorted(mine - CLIENTS))} on {host.name}",
-                look,
-            )
-        clients |= mine
-        linked = ", ".join(sorted({names[one.peer] for one in peers}))
-        evidence.append(f"ss on {host.name}: etcd listens on {_ports(own)}; {etcd.PEER_PORT} is connected with {linked or 'nobody'}")
-        evidence.append(f"ss on {host.name}: clients from here on {etcd.CLIENT_PORT}: {', '.join(sorted(mine))}")
-    if "kube-apiserver" not in clients:
-        raise Failed(f"the API servers to be clients on {etcd.CLIENT_PORT}", ", ".join(sorted(clients)) or "nobody is connected")
-    return "\n".join(evidence)
+    listens = [_listens(stage, host) for host in members]  # first: a member that is down explains the connections that others lack
+    clients = {host.name: _connections(stage, host) for host in members}
+    if not any("kube-apiserver" in programs for programs in clients.values()):
+        raise Failed(f"the API servers to be clients on {etcd.CLIENT_PORT}", "none of them is connected")
+    return "\n".join(
+        (
+            *listens,
+            *(f"ss on {host.name}: connected on {etcd.PEER_PORT} with every other member, and with nobody else" for host in members),
+            *(f"ss on {name}: clients from here on {etcd.CLIENT_PORT}: {', '.join(sorted(found))}" for name, found in clients.items()),
+        )
+    )
+
+
+def _listens(stage: Stage, host: Host) -> str:
+    """Etcd, and nobody else, where it should."""
+    look = Journal(host, UNIT)
+    with expecting(f"`ss` on {host.name} to list its sockets", look):
+        listen = listening(stage, host, etcd.CLIENT_PORT, etcd.PEER_PORT)
+    own = {(one.local, one.local_port) for one in listen if one.programs == {"etcd"}}
+    wanted = {(str(host.address), etcd.CLIENT_PORT), ("127.0.0.1", etcd.CLIENT_PORT), (str(host.address), etcd.PEER_PORT)}
+    if own != wanted or len(listen) != len(own):
+        shown = ", ".join(f"{'/'.join(sorted(one.programs))} on {one.local}:{one.local_port}" for one in listen) or "nobody listens"
+        raise Failed(f"etcd, and nobody else, on {_ports(wanted)} of {host.name}", shown, look)
+    return f"ss on {host.name}: etcd listens on {_ports(own)}"
+
+
+def _connections(stage: Stage, host: Host) -> set[str]:
+    """Members, and nobody else, on the members' port; the programs that are clients from this host."""
+    look = Journal(host, UNIT)
+    names = {str(member.address): member.name for member in stage.inventory.on("controller")}
+    with expecting(f"`ss` on {host.name} to list its connections", look):
+        found = established(stage, host, etcd.CLIENT_PORT, etcd.PEER_PORT)
+    peers = [one for one in found if etcd.PEER_PORT in {one.local_port, one.peer_port}]
+    for one in peers:
+        if one.programs - {"etcd"} or one.peer not in names:
+            who = f"{'/'.join(sorted(one.programs))} with {one.peer}"
+            raise Failed(f"only members to be connected on {etcd.PEER_PORT} of {host.name}", who, look)
+    if missing := set(names) - {one.peer for one in peers} - {str(host.address)}:
+        absent = ", ".join(sorted(names[address] for address in missing))
+        raise Failed(f"{host.name} to be connected with every other member on {etcd.PEER_PORT}", f"no connection with {absent}", look)
+    clients = {name for one in found if one.peer_port == etcd.CLIENT_PORT for name in one.programs}
+    if strangers := clients - CLIENTS:
+        raise Failed(
+            f"only API servers and etcd itself as clients on {etcd.CLIENT_PORT}", f"{', '.join(sorted(strangers))} on {host.name}", look
+        )
+    return clients
 
 
 def _filter(side: str, ports: tuple[int, ...]) -> str:

@@ -60,7 +60,8 @@ def judge(kernel: Kernel) -> str:
 def test_the_sockets_of_every_member_are_the_evidence() -> None:
     evidence = judge(Kernel())
 
-    assert "controller-1: etcd listens on 10.0.0.1:2379, 10.0.0.1:2380, 127.0.0.1:2379; 2380 is connected with controller-2" in evidence
+    assert "controller-1: etcd listens on 10.0.0.1:2379, 10.0.0.1:2380, 127.0.0.1:2379" in evidence
+    assert "controller-2: connected on 2380 with every other member" in evidence
     assert "clients from here on 2379: kube-apiserver" in evidence
 
 
@@ -69,6 +70,16 @@ def test_a_member_that_does_not_listen_fails() -> None:
     kernel.listen["controller-2"].pop()
 
     with pytest.raises(Failed, match=r"etcd, and nobody else, on .* of controller-2"):
+        judge(kernel)
+
+
+def test_a_member_that_is_down_is_told_before_the_connections_that_others_lack() -> None:
+    kernel = Kernel()
+    kernel.listen["controller-2"].clear()
+    kernel.connected["controller-2"].clear()
+    del kernel.connected["controller-1"][0]
+
+    with pytest.raises(Failed, match="of controller-2; got nobody listens"):
         judge(kernel)
 
 
