@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -102,7 +103,11 @@ class Machine:
                         progress(len(piece))
             yield b"end\n"
 
-        self._ask(pieces())[1].checked(self.name)
+        try:
+            _, reply = self._ask(pieces())
+        except OSError as error:
+            raise Mistake.at(str(error.filename), error.strerror or str(error), "run ./inv binaries") from error
+        reply.checked(self.name)
 
     def apply(self, change: Apply) -> None:
         """Change the host, all of it or nothing; an empty change finishes one that died after its commit."""
@@ -154,10 +159,9 @@ class Machine:
         self.execs += 1
         try:
             self._await(channel, f"ready {nonce}\n".encode())
-            with suppress(OSError):  # it gave up while we were sending: its reply says why
-                self._send(channel, protocol.SCRIPT)
-                for piece in request:
-                    self._send(channel, piece)
+            for piece in chain([protocol.SCRIPT], request):
+                if not self._sent(channel, piece):
+                    break  # it gave up while we were sending: its reply says why
         except BaseException:
             channel.close()
             raise
@@ -172,9 +176,13 @@ class Machine:
                 end = last_words(*channel.finish())
                 raise Mistake.at(self.name, f"no shell for us: {end}", "give the user passwordless sudo" if self.sudo else "")
 
-    def _send(self, channel: Channel, data: bytes) -> None:
-        channel.send(data)
+    def _sent(self, channel: Channel, data: bytes) -> bool:
+        try:
+            channel.send(data)
+        except OSError:
+            return False
         self.bytes_sent += len(data)
+        return True
 
     def _ask(self, request: Iterable[bytes]) -> tuple[str, Reply]:
         nonce, channel = self._begin(request)

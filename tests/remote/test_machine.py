@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from grp import getgrgid
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -304,6 +305,13 @@ def test_binaries_that_are_damaged_or_cut_are_not_stored(host: FakeHost, tmp_pat
         machine.store([good])
     host.cut = None
     assert machine.observe(frozenset()).stored == frozenset()
+    assert not host.leftovers()
+
+
+def test_a_binary_that_is_gone_from_the_cache_is_a_mistake(host: FakeHost, tmp_path: Path) -> None:
+    gone = replace(blob(tmp_path / "b", b"binary"), local=tmp_path / "gone")
+    with pytest.raises(Mistake, match=r"gone: No such file or directory; run \./inv binaries$"):
+        host.machine().store([blob(tmp_path / "a", b"a"), gone])
     assert not host.leftovers()
 
 
