@@ -125,7 +125,12 @@ def _store(cluster: Cluster, found: Survey, plans: Sequence[Plan], tell: Tell) -
     if not total:
         return
     tell(f"sending {total / 1e6:.0f} MB of binaries to {sum(1 for blobs in missing.values() if blobs)} hosts")
-    _everywhere([host for host, blobs in missing.items() if blobs], lambda host: cluster.machine(host).store(missing[host]))
+
+    def store(host: Host) -> None:
+        cluster.machine(host).store(missing[host])
+        tell(f"{host.name}: has its binaries")
+
+    _everywhere([host for host, blobs in missing.items() if blobs], store)
 
 
 def _missing(plan: Plan, observed: Observed) -> tuple[Blob, ...]:
