@@ -48,12 +48,12 @@ def binaries(c: Context, arch: str = "", lock: bool = False) -> None:
 def _bring(session: Session, arch: str, here: str, tell: Callable[[str], None]) -> list[Binary]:
     """What the roles need for the hosts, and kubectl for the operator's own machine."""
     from hardway.binaries import CACHE, fetch
-    from hardway.components import ALL
+    from hardway.verbs.running import needed
 
     pins = session.state / "pins.json"
-    wanted = {program for component in ALL if session.inventory.on(component.on) for program in component.programs}
-    by_arch = {arch: wanted}
-    by_arch.setdefault(here or arch, set()).add("kubectl")
+    by_arch = {arch: needed(session.inventory, arch)}
+    if here and here != arch:
+        by_arch[here] = frozenset({"kubectl"})
     return [one for each, programs in by_arch.items() for one in fetch(programs, each, session.inventory, CACHE, tell, pins=pins).values()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from hardway.pki import declared, issue
 from hardway.pki.credentials import credentials
 from hardway.remote.cluster import Cluster
 from hardway.remote.machine import Machine
+from hardway.remote.protocol import ARCHITECTURES
 from hardway.remote.ssh import line
 from hardway.state import State
 from hardway.verbs.session import Session
@@ -71,14 +73,19 @@ def running(session: Session, state: State, tell: Tell, *, issuing: bool = True)
         cluster.close()
 
 
+def needed(inventory: Inventory, arch: str) -> frozenset[str]:
+    """What the hosts' components run; and kubectl, which runs here, if this machine can run what they run."""
+    names = {name for component in ALL if inventory.on(component.on) for name in component.programs}
+    return frozenset(names | ({"kubectl"} if arch == ARCHITECTURES.get(platform.machine()) else set()))
+
+
 def programs(session: Session, tell: Tell) -> Callable[[str], Mapping[str, Blob]]:
     """The binaries of every component, by architecture; brought into the cache at the first question."""
     found: dict[str, Mapping[str, Blob]] = {}
-    names = sorted({name for component in ALL for name in component.programs if session.inventory.on(component.on)})
 
     def by_architecture(arch: str) -> Mapping[str, Blob]:
         if arch not in found:
-            brought = fetch(names, arch, session.inventory, CACHE, tell, pins=session.state / "pins.json")
+            brought = fetch(needed(session.inventory, arch), arch, session.inventory, CACHE, tell, pins=session.state / "pins.json")
             found[arch] = {name: Blob(sha256=one.sha256, size=one.size, local=one.path) for name, one in brought.items()}
         return found[arch]
 
