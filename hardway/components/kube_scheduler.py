@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from hardway.components import kube_apiserver
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, kubeconfig, unit, user
-from hardway.components.lease import holder_renews
-from hardway.desired import Component, Gate, Live, Roll
+from hardway.components.lease import gates
+from hardway.desired import Component, Roll
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 PORT = 10259
-
-
-def healthy(live: Live, host: Host) -> str | None:
-    """None if /healthz is green; else what it says."""
-    answer = live.local(host, PORT, "/healthz")
-    return None if answer.status == 200 else f"/healthz says {answer.status}"
-
-
-def leads(live: Live, host: Host) -> str | None:  # noqa: ARG001 - every gate has this signature
-    """None if some instance holds the lease and renews it; else why not."""
-    return holder_renews(live, "kube-scheduler")
 
 
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
@@ -40,5 +29,5 @@ COMPONENT = Component(
     on="controller",
     files=files,
     programs=("kube-scheduler",),
-    roll=Roll(gates=(Gate(name="healthy", ask=healthy, within=60), Gate(name="leader", ask=leads, within=60))),
+    roll=Roll(gates=gates("kube-scheduler", PORT)),
 )

@@ -1,12 +1,13 @@
-"""A leader's Lease: who holds it, and whether he still renews it."""
+"""A component of which one instance leads: its Lease, who holds it, and whether he still renews it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from hardway.desired import Live
+from hardway.desired import Gate, Live
 from hardway.errors import Mistake
+from hardway.inventory import Host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +52,16 @@ def holder_renews(live: Live, component: str) -> str | None:
     if not found.holder:
         return "the lease has no holder"
     return None if found.age <= found.seconds else f"{found.holder} renewed the lease {found.age:.0f} s ago"
+
+
+def gates(component: str, port: int) -> tuple[Gate, ...]:
+    """The instance is healthy on its loopback port, and some instance leads."""
+
+    def healthy(live: Live, host: Host) -> str | None:
+        answer = live.local(host, port, "/healthz")
+        return None if answer.status == 200 else f"/healthz says {answer.status}"
+
+    def leads(live: Live, host: Host) -> str | None:  # noqa: ARG001 - every gate has this signature
+        return holder_renews(live, component)
+
+    return (Gate(name="healthy", ask=healthy, within=60), Gate(name="leader", ask=leads, within=60))
