@@ -1,7 +1,7 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
 from hardway.verbs import binaries, develop, inventory, kubectl, lab, push, smoke, up
-from hardway.verbs.cli import Cli
+from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
     "The cluster": {

@@ -11,7 +11,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from hardway.errors import Mistake
-from hardway.verbs.session import Session
+from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
     from hardway.binaries import Binary
@@ -48,7 +48,7 @@ def binaries(c: Context, arch: str = "", lock: bool = False) -> None:
 def _bring(session: Session, arch: str, here: str, tell: Callable[[str], None]) -> list[Binary]:
     """What the roles need for the hosts, and kubectl for the operator's own machine."""
     from hardway.binaries import CACHE, fetch
-    from hardway.verbs.running import needed
+    from hardway.verbs.program.running import needed
 
     pins = session.state / "pins.json"
     by_arch = {arch: needed(session.inventory, arch)}

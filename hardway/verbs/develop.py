@@ -11,9 +11,9 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from hardway.verbs import console
-from hardway.verbs.cli import ROOT, USAGE
-from hardway.verbs.session import passthrough
+from hardway.verbs.program import console
+from hardway.verbs.program.cli import ROOT, USAGE
+from hardway.verbs.program.session import passthrough
 
 PYTEST = ("pytest", "-c", str(ROOT / "pyproject.toml"))  # our settings, also for a test elsewhere
 QUICK = "not lab and not build and not full"

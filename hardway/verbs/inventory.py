@@ -5,7 +5,7 @@ from __future__ import annotations
 from invoke.context import Context
 from invoke.tasks import task
 
-from hardway.verbs.console import Console
+from hardway.verbs.program.console import Console
 
 
 @task(auto_shortflags=False)

@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from hardway.errors import Mistake
-from hardway.verbs.session import Session, passthrough
+from hardway.verbs.program.session import Session, passthrough
 
 
 @task(auto_shortflags=False)
@@ -18,7 +18,7 @@ def kubectl(c: Context) -> None:
     from hardway.binaries.fetch import CACHE, fetch
     from hardway.remote.protocol import ARCHITECTURES
     from hardway.state import State
-    from hardway.verbs.running import KUBECONFIG
+    from hardway.verbs.program.running import KUBECONFIG
 
     session = Session.open(c)
     kubeconfig = State(session.state).path(KUBECONFIG)

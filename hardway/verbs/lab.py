@@ -9,7 +9,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from hardway.errors import Mistake
-from hardway.verbs.session import Session, passthrough
+from hardway.verbs.program.session import Session, passthrough
 
 if TYPE_CHECKING:
     from hardway.inventory import Host

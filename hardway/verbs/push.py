@@ -11,7 +11,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from hardway.errors import Mistake
-from hardway.verbs.session import Session
+from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
     from hardway.plan import Change
@@ -33,7 +33,7 @@ def plan(c: Context, json: str = "", verify: bool = False) -> None:
     from hardway.plan import document
     from hardway.push import survey
     from hardway.state import State
-    from hardway.verbs.running import programs, running, scratch
+    from hardway.verbs.program.running import programs, running, scratch
 
     session = Session.open(c)
     with session.console.step("compare") as tell, scratch(State(session.state)) as state, running(session, state, tell) as cluster:
@@ -81,7 +81,7 @@ def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = Fal
     from hardway.push import finish, survey
     from hardway.push import push as apply
     from hardway.state import State
-    from hardway.verbs.running import programs, running, write_kubeconfig
+    from hardway.verbs.program.running import programs, running, write_kubeconfig
 
     state = State(session.state)
     with running(session, state, tell) as cluster:

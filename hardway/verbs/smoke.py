@@ -13,7 +13,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from hardway.errors import Mistake
-from hardway.verbs.session import Session
+from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
     from hardway.desired import Check
@@ -54,7 +54,7 @@ def report(session: Session, checks: Iterable[Check] = (), *, json: str = "", ju
     from hardway.smoke import CHECKS
     from hardway.smoke import smoke as run
     from hardway.state import State
-    from hardway.verbs.running import running
+    from hardway.verbs.program.running import running
 
     console = session.console
     with console.step("smoke") as tell, running(session, State(session.state), tell, issuing=False) as cluster:
@@ -88,7 +88,7 @@ def _explain(session: Session, found: Report) -> None:
 def reap(session: Session) -> None:
     """Remove what killed runs have left."""
     from hardway.state import State
-    from hardway.verbs.running import running
+    from hardway.verbs.program.running import running
 
     tell = session.console.tell
     with running(session, State(session.state), tell, issuing=False) as cluster:
@@ -126,7 +126,7 @@ def _stage(session: Session, cluster: Cluster, tell: Tell) -> ClusterStage:
     from hardway.components import ALL
     from hardway.remote.protocol import ARCHITECTURES
     from hardway.smoke import ClusterStage, Kubectl
-    from hardway.verbs.running import KUBECONFIG
+    from hardway.verbs.program.running import KUBECONFIG
 
     def observe(host: Host) -> Observed:
         return cluster.machine(host).observe(frozenset(), [component.unit for component in ALL if component.on in host.roles])

@@ -7,8 +7,8 @@ import time
 from invoke.context import Context
 from invoke.tasks import task
 
+from hardway.verbs.program.session import Session
 from hardway.verbs.push import make_so
-from hardway.verbs.session import Session
 
 
 @task(auto_shortflags=False)

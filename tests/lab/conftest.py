@@ -18,9 +18,9 @@ from hardway.inventory import Host, Inventory, load
 from hardway.lab import nspawn
 from hardway.remote.cluster import Cluster
 from hardway.state import State
-from hardway.verbs.console import Console
-from hardway.verbs.running import running
-from hardway.verbs.session import Session
+from hardway.verbs.program.console import Console
+from hardway.verbs.program.running import running
+from hardway.verbs.program.session import Session
 
 ROOT = Path(__file__).parents[2]
 JOURNALS = ROOT / "journals"  # of a run that failed; ignored by git

@@ -22,8 +22,8 @@ from hardway.remote.fanout import each
 from hardway.smoke import CHECKS, ClusterStage, Kubectl, runner
 from hardway.smoke.report import Result
 from hardway.verbs import smoke as verb
-from hardway.verbs.console import Console
-from hardway.verbs.session import Session
+from hardway.verbs.program.console import Console
+from hardway.verbs.program.session import Session
 from tests.lab.conftest import LabCluster
 
 pytestmark = pytest.mark.lab

@@ -10,7 +10,7 @@ from hardway.binaries.source import Source
 from hardway.binaries.upstream import PROJECTS, UPSTREAM
 from hardway.inventory.values import Versions
 from hardway.verbs.binaries import binaries
-from hardway.verbs.cli import Cli
+from hardway.verbs.program.cli import Cli
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from hardway.errors import Finding, Mistake
-from hardway.verbs.cli import Cli
-from hardway.verbs.session import passthrough
+from hardway.verbs.program.cli import Cli
+from hardway.verbs.program.session import passthrough
 
 ROOT = Path(__file__).parents[2]
 
@@ -196,7 +196,7 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 def test_ctrl_c_ends_a_run_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "waiting.py").write_text(
-        "import signal\nfrom invoke.tasks import task\nfrom hardway.verbs.cli import Cli\n"
+        "import signal\nfrom invoke.tasks import task\nfrom hardway.verbs.program.cli import Cli\n"
         "@task\ndef wait(c):\n    'Wait.'\n    print('ready', flush=True)\n    signal.pause()\n"
         "Cli({'A': {'wait': wait}}, version='1').run(['inv', 'wait'])\n"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SHOW = """\
 from hardway.errors import Finding
-from hardway.verbs.console import Console
+from hardway.verbs.program.console import Console
 console = Console()
 with console.step("making [bold]it[/]") as tell:
     tell("first [red]line")

@@ -5,8 +5,8 @@ from invoke.config import Config
 from invoke.context import Context
 
 from hardway.errors import Mistake
-from hardway.verbs.cli import ROOT
-from hardway.verbs.session import Session
+from hardway.verbs.program.cli import ROOT
+from hardway.verbs.program.session import Session
 
 
 def context(inventory: Path) -> Context:

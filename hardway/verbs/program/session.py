@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from hardway.verbs.cli import ROOT
-from hardway.verbs.console import Console
+from hardway.verbs.program.cli import ROOT
+from hardway.verbs.program.console import Console
 
 if TYPE_CHECKING:
     from hardway.inventory import Inventory

@@ -23,12 +23,12 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 from hardway.errors import Mistake
-from hardway.verbs import console
+from hardway.verbs.program import console
 
 Contents = Mapping[str, Mapping[str, "Task[Any]"]]  # group -> verb, as `./inv` lists them
 
 USAGE = 64  # EX_USAGE of sysexits.h
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Cli(Program):

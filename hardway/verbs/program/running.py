@@ -24,7 +24,7 @@ from hardway.remote.machine import Machine
 from hardway.remote.protocol import ARCHITECTURES
 from hardway.remote.ssh import line
 from hardway.state import State
-from hardway.verbs.session import Session
+from hardway.verbs.program.session import Session
 
 Tell = Callable[[str], None]
 
