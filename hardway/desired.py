@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from hardway.errors import Finding
     from hardway.inventory import Host, Inventory, Role
     from hardway.observed import Facts, Observed
 
@@ -116,11 +117,24 @@ class Manifest:
     @property
     def path(self) -> str:
         """Where the API serves it."""
-        version, metadata = self.object["apiVersion"], self.object["metadata"]
-        plural = self.object["kind"].lower()
-        plural = f"{plural[:-1]}ies" if plural.endswith("y") else f"{plural}es" if plural.endswith("s") else f"{plural}s"
+        metadata = self.object["metadata"]
         space = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
-        return f"/{'apis' if '/' in version else 'api'}/{version}{space}/{plural}/{metadata['name']}"
+        return f"{self._group}{space}/{self._plural}/{metadata['name']}"
+
+    @property
+    def collection(self) -> str:
+        """Where the API lists all of its kind, of every namespace."""
+        return f"{self._group}/{self._plural}"
+
+    @property
+    def _group(self) -> str:
+        version = self.object["apiVersion"]
+        return f"/{'apis' if '/' in version else 'api'}/{version}"
+
+    @property
+    def _plural(self) -> str:
+        kind = self.object["kind"].lower()
+        return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}es" if kind.endswith("s") else f"{kind}s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +245,6 @@ class Roll:
 
     at_once: int = 1
     gates: tuple[Gate, ...] = ()
-    together_at_first: bool = False  # the first boot of all members is one step, without waiting for each
     last: Callable[[Live], Host | None] | None = None  # the host that goes last, such as a leader's
 
 
@@ -259,6 +272,8 @@ class Component:
     programs: tuple[str, ...] = ()  # upstream binaries
     packages: tuple[str, ...] = ()  # of the distribution
     manifests: tuple[Template, ...] = ()  # put into the cluster once the component is up
+    # Host, path, old and new text of a file that would be replaced: why that must not be, or None.
+    guard: Callable[[Host, PurePosixPath, str, str], Finding | None] | None = None
 
     @property
     def unit(self) -> str:

@@ -25,6 +25,9 @@ ROOT = Path(__file__).parent.parent  # holds units/ and templates/
 # What a unit or a config says of the kit's own files. A path that ends in `/` is a directory.
 KIT_PATH = re.compile(r"/(?:etc/(?:kubernetes|etcd)|usr/local/bin)/[\w./-]*\w")
 
+# What the kit puts into the cluster carries this label; what carries it and is no longer wanted goes.
+LABEL, OWNER = "app.kubernetes.io/managed-by", "hardway"
+
 ANY = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_free=0, memory=0)  # for questions that no fact answers
 
 
@@ -77,10 +80,9 @@ def paths(inventory: Inventory, host: Host, credentials: Credentials) -> frozens
 
 
 def manifests(component: Component, inventory: Inventory) -> tuple[Manifest, ...]:
-    """What a component puts into the cluster."""
-    return tuple(
-        Manifest(object=Document.parse(text(template, inventory=inventory), name=template.source).data) for template in component.manifests
-    )
+    """What a component puts into the cluster, each with our label."""
+    found = (Document.parse(text(template, inventory=inventory), name=template.source).data for template in component.manifests)
+    return tuple(Manifest(object={**one, "metadata": {**one["metadata"], "labels": {LABEL: OWNER}}}) for one in found)
 
 
 def admin_kubeconfig(inventory: Inventory, credentials: Credentials) -> Secret:

@@ -10,13 +10,12 @@ from typing import Any, cast
 
 import pytest
 
-from hardway import push as pushing
 from hardway.desired import Blob, Component, File, Gate, Live, Part, Pickup, Roll, Secret, Text, Use
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
 from hardway.plan import Change, Plan, compare
-from hardway.push import Survey, finish, push, request, wait
+from hardway.push import Survey, finish, push, request, roll, wait
 from hardway.remote.cluster import Cluster
 from hardway.remote.protocol import Action, Apply, Move
 
@@ -65,12 +64,12 @@ def found(unit: UnitState | None) -> Survey:
     part = Part(component="x", unit="x.service", files=(CONFIG,))
     observed = Observed(facts=FACTS, units={"x.service": unit} if unit else {})
     plans = tuple(compare(host, [part], observed) for host in CONTROLLERS)
-    return Survey(observed={h.name: observed for h in CONTROLLERS}, parts={}, plans=plans, objects=())
+    return Survey(observed={h.name: observed for h in CONTROLLERS}, parts={}, plans=plans, objects=(), texts={})
 
 
 def pushed(one: Component, survey: Survey, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     cluster = FakeCluster()
-    monkeypatch.setattr(pushing, "ALL", (one,))
+    monkeypatch.setattr(roll, "ALL", (one,))
     try:
         push(cast("Cluster", cluster), survey, lambda _: None)
     except Mistake as mistake:
@@ -111,6 +110,36 @@ def test_a_red_gate_stops_the_run_and_leaves_the_rest_and_the_debt(monkeypatch: 
     assert "stopped: controller-2: gate open: still closed after 0 s: not ready; the hosts after it were left as they were" in seen
 
 
+def test_none_is_restarted_while_another_that_is_not_part_of_it_is_ill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three members one may be missing: a second would be the end of the quorum."""
+
+    def ask(_: Live, host: Host) -> str | None:
+        return "no leader" if host == CONTROLLERS[2] else None
+
+    survey = found(UP)
+    seen = pushed(component(ask), dataclasses.replace(survey, plans=survey.plans[:2]), monkeypatch)
+
+    assert [line for line in seen if "apply" in line] == []
+    assert seen[-1].startswith("stopped: controller-3: x is not well there, so no other is restarted: open: no leader")
+
+
+def test_the_one_that_is_ill_goes_first_because_the_push_may_mend_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ill = {CONTROLLERS[2]}
+
+    def ask(_: Live, host: Host) -> str | None:
+        return "no leader" if host in ill else None
+
+    class Mending(FakeMachine):
+        def apply(self, change: Apply) -> None:
+            super().apply(change)
+            ill.discard(next(host for host in CONTROLLERS if host.name == self.name))
+
+    monkeypatch.setattr(FakeCluster, "machine", lambda self, host: Mending(host.name, self.seen))
+    seen = pushed(component(ask), found(UP), monkeypatch)
+
+    assert [line.split()[0] for line in seen if "apply" in line] == ["controller-3", "controller-1", "controller-2"]
+
+
 def test_nothing_to_do_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     survey = dataclasses.replace(found(UP), plans=tuple(Plan(host=host, changes=()) for host in CONTROLLERS))
 
@@ -136,7 +165,7 @@ def test_binaries_travel_before_anything_is_applied_and_only_those_that_are_miss
     part = Part(component="x", unit="x.service", files=tuple(blobs))
     observed = Observed(facts=FACTS, units={"x.service": UP}, stored=frozenset({"a" * 64}))
     plan = compare(CONTROLLERS[0], [part], observed)
-    survey = Survey(observed={CONTROLLERS[0].name: observed}, parts={}, plans=(plan,), objects=())
+    survey = Survey(observed={CONTROLLERS[0].name: observed}, parts={}, plans=(plan,), objects=(), texts={})
 
     seen = pushed(component(), survey, monkeypatch)
 

@@ -8,12 +8,13 @@ from pathlib import PurePosixPath
 
 from hardway.components.daemon import Draft, daemon, tool, unit, user
 from hardway.desired import Component, File, Gate, Live, Pickup, Roll, Template, Use
-from hardway.errors import Mistake
+from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
+INITIAL_CLUSTER = PurePosixPath("/etc/etcd/initial-cluster.env")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,20 @@ def leader(live: Live) -> Host | None:
     return None
 
 
+def same_members(host: Host, path: PurePosixPath, old: str, new: str) -> Finding | None:
+    """Other members than those that the cluster was made with: a change that no file can make."""
+    if path != INITIAL_CLUSTER or _members(old) == _members(new):
+        return None
+    before = [member.partition("=")[0] for member in _members(old)]
+    what = f"its etcd was made with {', '.join(before)}, and etcd's members do not change by a push"
+    return Finding(where=host.name, what=what, next_step="put the controllers back as they were, or make another cluster beside this one")
+
+
+def _members(text: str) -> list[str]:
+    line = next((line for line in text.splitlines() if line.startswith("ETCD_INITIAL_CLUSTER=")), "")
+    return sorted(member for member in line.partition("=")[2].split(",") if member)
+
+
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
     """What a controller carries of etcd."""
     return (
@@ -100,7 +115,7 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
         tool("etcdctl"),
         tool("etcdutl"),
         File(
-            path=PurePosixPath("/etc/etcd/initial-cluster.env"),
+            path=INITIAL_CLUSTER,
             content=Template(source="templates/etcd/initial-cluster.env", values={"members": inventory.on("controller")}),
             uses=(Use(reader="etcd.service", pickup=Pickup.ONCE),),
         ),
@@ -113,6 +128,6 @@ COMPONENT = Component(
     on="controller",
     files=files,
     programs=("etcd", "etcdctl", "etcdutl"),
-    # READY means joined, so the first member to start would wait for the others: they all start at once.
-    roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), together_at_first=True, last=leader),
+    roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), last=leader),
+    guard=same_members,
 )

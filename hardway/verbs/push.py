@@ -16,7 +16,6 @@ from hardway.verbs.program.session import Session
 if TYPE_CHECKING:
     from hardway.plan import Change
     from hardway.push import Survey
-    from hardway.remote.cluster import Cluster
 
 PENDING = 2  # exit code of `plan`
 
@@ -41,7 +40,7 @@ def plan(c: Context, json: str = "", verify: bool = False) -> None:
         if json:
             session.console.json(document(found.plans, found.objects), json)
         else:
-            _show(session, cluster, found)
+            _show(session, found)
     raise Exit(code=PENDING if found.changes else 0)
 
 
@@ -94,7 +93,7 @@ def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = Fal
     return found.changes
 
 
-def _show(session: Session, cluster: Cluster, found: Survey) -> None:
+def _show(session: Session, found: Survey) -> None:
     """A row for each change, then the diffs of texts; a secret shows by its path alone."""
     from hardway.plan import diff
 
@@ -106,7 +105,7 @@ def _show(session: Session, cluster: Cluster, found: Survey) -> None:
     session.console.table(("host", "component", "action", "what", "why"), rows)
     for one in found.plans:
         updates = [change for change in one.changes if change.action == "update" and diff(change, "")]
-        texts = cluster.machine(one.host).read([change.file.path for change in updates if change.file]) if updates else {}
+        texts = found.texts.get(one.host.name, {})
         for change in updates:
             if change.file and (shown := diff(change, texts.get(change.file.path, ""))):
                 session.console.result(f"\n{one.host.name}:\n{shown}")

@@ -1,90 +1,27 @@
-"""Makes machines and cluster match: components in order, each host by its Plan, each step behind its gates."""
+"""Plans carried out: binaries first, then component by component, host by host, each behind its gates."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
-from hardway import preflight, render
 from hardway.components import ALL
-from hardway.desired import Blob, Component, Content, Gate, Live, Manifest, Part, Text
-from hardway.errors import Finding, Mistake
+from hardway.desired import Blob, Component, Gate, Live, Text
+from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.observed import Observed
-from hardway.pki.strangers import strangers
-from hardway.plan import INTERRUPTED, LEFTOVERS, Change, Plan, compare, compare_object, digest
+from hardway.plan import INTERRUPTED, LEFTOVERS, Plan, digest
+from hardway.push import objects
+from hardway.push.survey import AT_ONCE, Survey
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
 from hardway.remote.protocol import Action, Apply, Move, Removal
 
 Tell = Callable[[str], None]
-Programs = Callable[[str], Mapping[str, Blob]]  # architecture -> the binaries for it
 
 PAUSE = 0.2  # seconds between two questions of a gate
-AT_ONCE = 16  # hosts asked or served at the same time
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """Where a cluster stands and what is to be done: the dry run."""
-
-    observed: Mapping[str, Observed]
-    parts: Mapping[str, tuple[Part, ...]]
-    plans: tuple[Plan, ...]
-    objects: tuple[Change, ...]
-
-    @property
-    def changes(self) -> int:
-        return sum(len(plan.changes) for plan in self.plans) + len(self.objects)
-
-
-def survey(cluster: Cluster, programs: Programs, *, verify: bool = False) -> Survey:
-    """Observe every host, render what each should carry, compare. Changes nothing; stops with every finding if a host cannot be used."""
-    inventory, credentials = cluster.inventory, cluster.credentials
-    hosts = inventory.hosts
-    packages = tuple(sorted({p for component in ALL for p in component.packages}))
-    wrong: list[Finding] = []
-
-    def observe(host: Host) -> Observed:
-        units = tuple(c.unit for c in ALL if c.on in host.roles)
-        seen = cluster.machine(host).observe(render.paths(inventory, host, credentials), units, packages, verify=verify)
-        wrong.extend(preflight.refused(host, seen, ALL, time.time()))
-        return seen
-
-    objects: list[Change] = []
-    asking = threading.Thread(target=lambda: objects.extend(_objects(cluster, ALL)))
-    asking.start()
-    observed = {host.name: seen for host, seen in each(hosts, observe, AT_ONCE).items()}
-    asking.join()
-    if wrong:
-        raise Mistake(*wrong)
-    parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
-    plans = tuple(compare(host, parts[host.name], observed[host.name]) for host in hosts)
-    each(hosts, lambda host: _refuse_strangers(cluster, next(plan for plan in plans if plan.host == host)), AT_ONCE)
-    return Survey(observed=observed, parts=parts, plans=plans, objects=tuple(objects))
-
-
-def _refuse_strangers(cluster: Cluster, plan: Plan) -> None:
-    """Do not overwrite a host that trusts an authority which this state/ does not know (8)."""
-    bundles = [c.file.path for c in plan.changes if c.action == "update" and c.file and _is_bundle(c.file.content)]
-    if not bundles:
-        return
-    there = cluster.machine(plan.host).read(bundles)
-    trusts = cluster.credentials.trusts.values()
-    found = {name: path for path, text in there.items() for name in strangers(text, trusts, datetime.now(UTC))}
-    if found:
-        what = f"it trusts {', '.join(found)} ({next(iter(found.values()))}), unknown to this state/"
-        step = "bring back the state/ that this cluster was made with, or remove its bundles there to replace its authorities"
-        raise Mistake.at(plan.host.name, what, step)
-
-
-def _is_bundle(content: Content) -> bool:
-    return isinstance(content, Text) and "BEGIN CERTIFICATE" in content.text
 
 
 def finish(cluster: Cluster, found: Survey, tell: Tell) -> bool:
@@ -109,9 +46,10 @@ def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
         for component in ALL:
             plans = [plan.of(component.name) for plan in concerned]
             _roll(cluster, component, [p for p in plans if p.changes], found, tell)
-            _put(cluster, [c for c in found.objects if c.component == component.name], tell)
+            objects.put(cluster, [c for c in found.objects if c.component == component.name], tell)
         leftovers = [p for p in (plan.of(LEFTOVERS) for plan in concerned) if p.changes]
         _everywhere([p.host for p in leftovers], lambda host: _apply(cluster, next(p for p in leftovers if p.host == host), tell))
+        objects.put(cluster, [c for c in found.objects if c.component == LEFTOVERS], tell)
 
 
 def _everywhere(hosts: Sequence[Host], do: Callable[[Host], object]) -> None:
@@ -149,14 +87,38 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
     else:
         batches = [list(by_host)]
     for batch in batches:
+        if runs:
+            _refuse_second_loss(cluster, component, [by_host[host] for host in batch])
         _everywhere(batch, lambda host: _apply(cluster, by_host[host], tell, first=not runs))
         _everywhere(batch, lambda host: _pass(cluster, component, host, tell))
         _everywhere(batch, lambda host: cluster.machine(host).settle((component.unit,)))
 
 
+def _refuse_second_loss(cluster: Cluster, component: Component, plans: Sequence[Plan]) -> None:
+    """Take down no instance that is well while another of its component is not: of three, one may be missing (6)."""
+    going = [plan.host for plan in plans if any(change.action in {"restart", "stop"} for change in plan.changes)]
+    if not any(_closed(cluster, component, host) is None for host in going):
+        return  # nothing to lose there; this may be what mends it
+    for host in cluster.inventory.on(component.on):
+        if host not in going and (why := _closed(cluster, component, host)):
+            what = f"{component.name} is not well there, so no other is restarted: {why}"
+            raise Mistake.at(host.name, what, f"see `journalctl -u {component.unit}` there, mend it, and push again")
+
+
+def _closed(cluster: Cluster, component: Component, host: Host) -> str | None:
+    for gate in component.roll.gates:
+        if why := _answer(cluster, gate, host):
+            return f"{gate.name}: {why}"
+    return None
+
+
 def _order(cluster: Cluster, component: Component, hosts: list[Host]) -> list[Host]:
-    last = component.roll.last(cluster) if component.roll.last and len(hosts) > 1 else None
-    return sorted(hosts, key=lambda host: host == last)
+    """Those that are not well first, the one that leads last."""
+    if len(hosts) < 2:
+        return hosts
+    last = component.roll.last(cluster) if component.roll.last else None
+    ill = {host for host in hosts if _closed(cluster, component, host)}
+    return sorted(hosts, key=lambda host: (host not in ill, host == last))
 
 
 def _apply(cluster: Cluster, plan: Plan, tell: Tell, *, first: bool = False) -> None:
@@ -201,10 +163,7 @@ def wait(live: Live, gate: Gate, host: Host) -> float:
     pause = threading.Event()
     began = time.monotonic()
     while True:
-        try:
-            closed = gate.ask(live, host)
-        except Mistake as mistake:
-            closed = str(mistake)
+        closed = _answer(live, gate, host)
         spent = time.monotonic() - began
         if closed is None:
             return spent
@@ -215,37 +174,8 @@ def wait(live: Live, gate: Gate, host: Host) -> float:
         pause.wait(PAUSE)
 
 
-def _objects(cluster: Cluster, components: Sequence[Component]) -> list[Change]:
-    """What differs in the cluster itself, by the API server's own dry run; all of it if no server answers yet."""
-    return [change for c in components for m in render.manifests(c, cluster.inventory) if (change := _compared(cluster, c.name, m))]
-
-
-def _compared(cluster: Cluster, component: str, manifest: Manifest) -> Change | None:
+def _answer(live: Live, gate: Gate, host: Host) -> str | None:
     try:
-        live = cluster.api(manifest.path)
-        if live.status not in {200, 404}:
-            return compare_object(component, manifest, None, None, f"the API server answers {live.status} to us")
-        wanted = cluster.apply(manifest, dry_run=True)
-    except Mistake:
-        return compare_object(component, manifest, None, None, "no API server answers")
-    if wanted.status not in {200, 201}:
-        raise Mistake.at(manifest.name, f"the API server refuses it: {_message(wanted.json())}")
-    return compare_object(component, manifest, live.json() if live.status == 200 else None, wanted.json())
-
-
-def _put(cluster: Cluster, changes: Sequence[Change], tell: Tell) -> None:
-    """Apply objects through a controller that has just passed its gates; as system:masters where the administrator has no rights yet."""
-    host = cluster.inventory.on("controller")[0]
-    for change in changes:
-        if change.manifest is None:
-            continue
-        answer = cluster.apply(change.manifest, dry_run=False, host=host)
-        if answer.status == 403:
-            answer = cluster.apply(change.manifest, dry_run=False, host=host, masters=True)
-        if answer.status not in {200, 201}:
-            raise Mistake.at(change.manifest.name, f"the API server refuses it: {_message(answer.json())}")
-        tell(f"{change.manifest.name}: {change.action}")
-
-
-def _message(status: Any) -> str:
-    return str(status.get("message", status)) if isinstance(status, dict) else str(status)
+        return gate.ask(live, host)
+    except Mistake as mistake:
+        return str(mistake)

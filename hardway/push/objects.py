@@ -1,0 +1,93 @@
+"""What the kit puts into the cluster: compared by the API server's own dry run, applied, and taken away again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from hardway import render
+from hardway.components import ALL
+from hardway.desired import Answer, Manifest
+from hardway.errors import Mistake
+from hardway.plan import LEFTOVERS, Change, compare_object
+from hardway.remote.cluster import Cluster
+
+UNKNOWN = "no API server answers"
+
+
+def survey(cluster: Cluster) -> tuple[Change, ...]:
+    """What differs in the cluster; all of it if no server answers yet."""
+    wanted = [(component.name, manifest) for component in ALL for manifest in render.manifests(component, cluster.inventory)]
+    try:
+        there = _ours(cluster, [manifest for _, manifest in wanted])
+        compared = [_compared(cluster, component, manifest, there.get(manifest.name)) for component, manifest in wanted]
+    except Unanswered as unanswered:
+        compared = [compare_object(component, manifest, None, None, str(unanswered)) for component, manifest in wanted]
+        there = {}
+    why = "no component puts it there any more"
+    gone = [
+        Change(component=LEFTOVERS, action="delete", what=name, why=why, manifest=Manifest(object=found))
+        for name, found in there.items()
+        if name not in {manifest.name for _, manifest in wanted}
+    ]
+    return (*(change for change in compared if change), *gone)
+
+
+def put(cluster: Cluster, changes: Sequence[Change], tell: Callable[[str], None]) -> None:
+    """Do it, through a controller that has just passed its gates; as system:masters where the administrator has no rights yet."""
+    host = cluster.inventory.on("controller")[0]
+    for change in changes:
+        if change.manifest is None:
+            continue
+        if change.action == "delete":
+            answer = cluster.request("DELETE", change.manifest.path, host=host)
+        else:
+            answer = cluster.apply(change.manifest, dry_run=False, host=host)
+            if answer.status == 403:
+                answer = cluster.apply(change.manifest, dry_run=False, host=host, masters=True)
+        _accepted(change.manifest, answer)
+        tell(f"{change.manifest.name}: {change.action}")
+
+
+class Unanswered(Exception):  # noqa: N818 - a state of the cluster, caught here
+    """Nobody can say what is there: no server answers, or none lets us look."""
+
+
+def _ours(cluster: Cluster, manifests: Sequence[Manifest]) -> dict[str, Mapping[str, Any]]:
+    """Every object that carries our label, of the kinds that we put there, by its name as kubectl writes it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for collection in dict.fromkeys(manifest.collection for manifest in manifests):
+        answer = _asked(partial(cluster.api, f"{collection}?labelSelector={render.LABEL}%3D{render.OWNER}"))
+        listed = answer.json()
+        for item in listed["items"]:
+            # A list says kind and version once, for all of its items.
+            one = {"apiVersion": listed["apiVersion"], "kind": listed["kind"].removesuffix("List"), **item}
+            found[Manifest(object=one).name] = one
+    return found
+
+
+def _compared(cluster: Cluster, component: str, manifest: Manifest, live: Mapping[str, Any] | None) -> Change | None:
+    if live is None:  # it may be there without our label
+        answer = _asked(partial(cluster.api, manifest.path), 404)
+        live = answer.json() if answer.status == 200 else None
+    wanted = _asked(partial(cluster.apply, manifest, dry_run=True), 201, 400, 409, 422)
+    _accepted(manifest, wanted)
+    return compare_object(component, manifest, live, wanted.json())
+
+
+def _asked(ask: Callable[[], Answer], *also: int) -> Answer:
+    try:
+        answer = ask()
+    except Mistake:
+        raise Unanswered(UNKNOWN) from None
+    if answer.status not in {200, *also}:
+        raise Unanswered(f"the API server answers {answer.status} to us")
+    return answer
+
+
+def _accepted(manifest: Manifest, answer: Answer) -> None:
+    if answer.status not in {200, 201}:
+        said = answer.json()
+        message = said.get("message", said) if isinstance(said, dict) else said
+        raise Mistake.at(manifest.name, f"the API server refuses it: {message}")

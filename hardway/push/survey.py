@@ -1,0 +1,102 @@
+"""Where a cluster stands, and what is to be done: the dry run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+from hardway import preflight, render
+from hardway.components import ALL
+from hardway.desired import Blob, Part, Text
+from hardway.errors import Finding, Mistake
+from hardway.inventory import Host
+from hardway.observed import Observed
+from hardway.pki.strangers import strangers
+from hardway.plan import Change, Plan, compare
+from hardway.push import objects
+from hardway.remote.cluster import Cluster
+from hardway.remote.fanout import each
+
+Programs = Callable[[str], Mapping[str, Blob]]  # architecture -> the binaries for it
+Texts = Mapping[PurePosixPath, str]
+
+AT_ONCE = 16  # hosts asked or served at the same time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """Where a cluster stands and what is to be done."""
+
+    observed: Mapping[str, Observed]  # by host, as all of these
+    parts: Mapping[str, tuple[Part, ...]]
+    plans: tuple[Plan, ...]
+    objects: tuple[Change, ...]
+    texts: Mapping[str, Texts]  # what the texts that differ say now
+
+    @property
+    def changes(self) -> int:
+        return sum(len(plan.changes) for plan in self.plans) + len(self.objects)
+
+
+def survey(cluster: Cluster, programs: Programs, *, verify: bool = False) -> Survey:
+    """Observe every host, render what each should carry, compare. Changes nothing; stops with every finding if a host cannot be used."""
+    inventory, credentials = cluster.inventory, cluster.credentials
+    hosts = inventory.hosts
+    packages = tuple(sorted({p for component in ALL for p in component.packages}))
+    wrong: list[Finding] = []
+
+    def observe(host: Host) -> Observed:
+        units = tuple(c.unit for c in ALL if c.on in host.roles)
+        seen = cluster.machine(host).observe(render.paths(inventory, host, credentials), units, packages, verify=verify)
+        wrong.extend(preflight.refused(host, seen, ALL, time.time()))
+        return seen
+
+    with ThreadPoolExecutor(max_workers=1) as beside:  # the API is asked while the hosts are
+        asking = beside.submit(objects.survey, cluster)
+        observed = {host.name: seen for host, seen in each(hosts, observe, AT_ONCE).items()}
+        changed = asking.result()
+    if wrong:
+        raise Mistake(*wrong)
+    parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
+    plans = {host: compare(host, parts[host.name], observed[host.name]) for host in hosts}
+    texts = each([host for host in hosts if _updates(plans[host])], lambda host: _refused(cluster, plans[host]), AT_ONCE)
+    return Survey(
+        observed=observed,
+        parts=parts,
+        plans=tuple(plans.values()),
+        objects=changed,
+        texts={host.name: found for host, found in texts.items()},
+    )
+
+
+def _refused(cluster: Cluster, plan: Plan) -> Texts:
+    """The old texts of a host; a Mistake if one says something that may not be overwritten."""
+    updates = _updates(plan)
+    old = cluster.machine(plan.host).read(updates)
+    unknown = {
+        name: path
+        for path, text in old.items()
+        if "BEGIN CERTIFICATE" in text
+        for name in strangers(text, cluster.credentials.trusts.values(), datetime.now(UTC))
+    }
+    if unknown:  # (8)
+        what = f"it trusts {', '.join(unknown)} ({next(iter(unknown.values()))}), unknown to this state/"
+        step = "bring back the state/ that this cluster was made with, or remove its bundles there to replace its authorities"
+        raise Mistake.at(plan.host.name, what, step)
+    guards = {component.name: component.guard for component in ALL}
+    for path, change in updates.items():
+        guard = guards.get(change.component)
+        wanted = change.file.content.text if change.file and isinstance(change.file.content, Text) else ""
+        if guard and path in old and (finding := guard(plan.host, path, old[path], wanted)):
+            raise Mistake(finding)
+    return old
+
+
+def _updates(plan: Plan) -> dict[PurePosixPath, Change]:
+    """The changes of texts that are there already."""
+    changes = (change for change in plan.changes if change.action == "update" and change.file)
+    return {change.file.path: change for change in changes if change.file and isinstance(change.file.content, Text)}

@@ -1,0 +1,140 @@
+"""What the kit puts into the cluster: compared with the API server's dry run, applied, and taken away when nothing wants it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from hardway import render
+from hardway.components import ALL
+from hardway.desired import Answer, Manifest
+from hardway.errors import Mistake
+from hardway.inventory import Host, Inventory, load
+from hardway.push import objects
+from hardway.remote.cluster import Cluster
+
+INVENTORY = load(Path(__file__).parent.parent / "inventory.yaml")
+WANTED = {manifest.name: manifest for component in ALL for manifest in render.manifests(component, INVENTORY)}
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+STRAY = {"metadata": {"name": "hardway:old", "labels": {render.LABEL: render.OWNER}}}
+
+
+def answer(status: int, body: object) -> Answer:
+    return Answer(status=status, body=json.dumps(body).encode())
+
+
+@dataclass
+class FakeApi:
+    """An API server that keeps what is applied; `administrator` says whether we have rights."""
+
+    there: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by path
+    answers: bool = True
+    administrator: bool = True
+    refuses: str = ""
+    seen: list[str] = field(default_factory=list)
+    inventory: Inventory = INVENTORY
+
+    def api(self, path: str) -> Answer:
+        if not self.answers:
+            raise Mistake.at("https://10.240.0.10:6443", "connection refused")
+        if not self.administrator:
+            return answer(403, {"message": "forbidden"})
+        path, _, query = path.partition("?")
+        if query:
+            listed = [o for p, o in self.there.items() if p.startswith(path) and render.LABEL in o["metadata"].get("labels", {})]
+            version = "rbac.authorization.k8s.io/v1"
+            return answer(200, {"apiVersion": version, "kind": "ClusterRoleBindingList", "items": listed})
+        return answer(200, self.there[path]) if path in self.there else answer(404, {})
+
+    def apply(self, manifest: Manifest, *, dry_run: bool, masters: bool = False, host: Host | None = None) -> Answer:
+        if not (self.administrator or masters):
+            return answer(403, {"message": "forbidden"})
+        if self.refuses:
+            return answer(422, {"message": self.refuses})
+        if not dry_run:
+            self.seen.append(f"apply {manifest.name}{' as system:masters' if masters else ''}{f' by {host.name}' if host else ''}")
+            self.there[manifest.path] = manifest.object
+        return answer(200, manifest.object)
+
+    def request(self, method: str, path: str, *, host: Host | None = None) -> Answer:
+        self.seen.append(f"{method} {path}{f' by {host.name}' if host else ''}")
+        return answer(200, self.there.pop(path))
+
+
+def surveyed(api: FakeApi) -> list[str]:
+    return [f"{change.action} {change.what}: {change.why}" for change in objects.survey(cast("Cluster", api))]
+
+
+def put(api: FakeApi) -> list[str]:
+    objects.put(cast("Cluster", api), objects.survey(cast("Cluster", api)), lambda _: None)
+    return api.seen
+
+
+def full() -> FakeApi:
+    return FakeApi({manifest.path: manifest.object for manifest in WANTED.values()})
+
+
+def test_every_object_carries_the_label_by_which_it_is_pruned() -> None:
+    assert WANTED
+    assert all(manifest.object["metadata"]["labels"] == {render.LABEL: render.OWNER} for manifest in WANTED.values())
+
+
+def test_what_is_there_as_wanted_is_no_change() -> None:
+    assert surveyed(full()) == []
+
+
+def test_what_is_missing_is_created_and_then_there_is_nothing_to_do() -> None:
+    api = FakeApi()
+
+    assert surveyed(api) == [f"create {name}: it is not there" for name in WANTED]
+    assert put(api) == [f"apply {name} by controller-1" for name in WANTED]
+    assert surveyed(api) == []
+
+
+def test_drift_is_found_and_repaired() -> None:
+    api = full()
+    (path, one), *_ = api.there.items()
+    api.there[path] = {**one, "subjects": []}
+
+    assert [line.split(":")[0] for line in surveyed(api)] == ["apply clusterrolebinding/hardway"]
+    put(api)
+    assert surveyed(api) == []
+
+
+def test_an_object_that_lost_our_label_is_repaired_not_created_again() -> None:
+    api = full()
+    (path, one), *_ = api.there.items()
+    api.there[path] = {**one, "metadata": {"name": one["metadata"]["name"]}}
+
+    assert [line.split(" ")[0] for line in surveyed(api)] == ["apply"]
+
+
+def test_what_no_component_wants_any_more_goes_and_what_others_made_stays() -> None:
+    api = full()
+    api.there[f"{BINDINGS}/hardway:old"] = STRAY
+    api.there[f"{BINDINGS}/theirs"] = {"metadata": {"name": "theirs"}}
+
+    assert surveyed(api) == ["delete clusterrolebinding/hardway:old: no component puts it there any more"]
+    assert put(api) == [f"DELETE {BINDINGS}/hardway:old by controller-1"]
+    assert f"{BINDINGS}/theirs" in api.there
+
+
+def test_while_no_server_answers_everything_is_still_to_be_done() -> None:
+    assert surveyed(FakeApi(answers=False)) == [f"create {name}: no API server answers" for name in WANTED]
+
+
+def test_the_first_binding_is_made_as_system_masters() -> None:
+    api = FakeApi(administrator=False)
+
+    assert surveyed(api) == [f"create {name}: the API server answers 403 to us" for name in WANTED]
+    assert put(api) == [f"apply {name} as system:masters by controller-1" for name in WANTED]
+
+
+def test_an_object_that_the_api_server_refuses_is_named_with_its_words() -> None:
+    with pytest.raises(Mistake, match="clusterrolebinding/hardway:administrators: the API server refuses it: spec is wrong"):
+        surveyed(FakeApi(refuses="spec is wrong"))
