@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -160,6 +161,24 @@ class Answer:
         return json.loads(self.body)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The certificate that a server has shown, whoever signed it and even if it has expired."""
+
+    serial: int
+    issuer: str  # common name
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where a daemon shows a certificate to whoever connects."""
+
+    certificate: str  # its name in certs/
+    port: int
+    loopback: bool = False
+
+
 class Live(Protocol):
     """Questions to a running cluster; it cannot change anything, so a gate cannot (3)."""
 
@@ -186,8 +205,16 @@ class Live(Protocol):
         """The serial number of the certificate that is served there."""
         ...
 
+    def shown(self, host: Host, port: int, *, loopback: bool = False) -> Shown:
+        """The certificate that is shown there, not verified: one that is wrong is seen, not refused."""
+        ...
+
     def issued(self, certificate: str, host: Host) -> int:
         """The serial number of a declared certificate, as it is in state/."""
+        ...
+
+    def signer(self, authority: str) -> str:
+        """The common name of the generation that signs for an authority."""
         ...
 
 
@@ -272,6 +299,7 @@ class Component:
     programs: tuple[str, ...] = ()  # upstream binaries
     packages: tuple[str, ...] = ()  # of the distribution
     manifests: tuple[Template, ...] = ()  # put into the cluster once the component is up
+    serves: tuple[Serving, ...] = ()  # certificates that show on the wire
     # Host, path, old and new text of a file that would be replaced: why that must not be, or None.
     guard: Callable[[Host, PurePosixPath, str, str], Finding | None] | None = None
 

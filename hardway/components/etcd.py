@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from hardway.components.daemon import Draft, daemon, tool, unit, user
-from hardway.desired import Component, File, Gate, Live, Pickup, Roll, Template, Use
+from hardway.desired import Component, File, Gate, Live, Pickup, Roll, Serving, Template, Use
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -128,6 +128,7 @@ COMPONENT = Component(
     on="controller",
     files=files,
     programs=("etcd", "etcdctl", "etcdutl"),
+    serves=(Serving(certificate="etcd-server", port=CLIENT_PORT), Serving(certificate="etcd-peer", port=PEER_PORT)),
     roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), last=leader),
     guard=same_members,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hardway.components import etcd
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, unit, user
-from hardway.desired import Answer, Component, Gate, Live, Pickup, Roll, Template
+from hardway.desired import Answer, Component, Gate, Live, Pickup, Roll, Serving, Template
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -63,6 +63,7 @@ COMPONENT = Component(
     on="controller",
     files=files,
     programs=("kube-apiserver",),
+    serves=(Serving(certificate="kube-apiserver", port=PORT),),
     roll=Roll(
         gates=(
             Gate(name="ready", ask=ready, within=90),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hardway.components import kube_apiserver
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, daemon, kubeconfig, unit, user
 from hardway.components.lease import gates
-from hardway.desired import Component, Roll
+from hardway.desired import Component, Roll, Serving
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
@@ -28,5 +28,6 @@ COMPONENT = Component(
     on="controller",
     files=files,
     programs=("kube-controller-manager",),
+    serves=(Serving(certificate="kube-controller-manager-serving", port=PORT, loopback=True),),
     roll=Roll(gates=gates("kube-controller-manager", PORT)),
 )

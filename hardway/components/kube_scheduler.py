@@ -5,7 +5,7 @@ from __future__ import annotations
 from hardway.components import kube_apiserver
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, kubeconfig, unit, user
 from hardway.components.lease import gates
-from hardway.desired import Component, Roll
+from hardway.desired import Component, Roll, Serving
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
@@ -29,5 +29,6 @@ COMPONENT = Component(
     on="controller",
     files=files,
     programs=("kube-scheduler",),
+    serves=(Serving(certificate="kube-scheduler-serving", port=PORT, loopback=True),),
     roll=Roll(gates=gates("kube-scheduler", PORT)),
 )

@@ -1,4 +1,4 @@
-"""TLS with keys that are only in memory, and the serial number of what a server shows."""
+"""TLS with keys that are only in memory, and a look at what a server shows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import ssl
 
 from cryptography import x509
 
-from hardway.desired import Secret
+from hardway.desired import Secret, Shown
 from hardway.errors import Mistake
+from hardway.pki.pair import common_name
 
 
 def client(*, trusted: str, pair: Secret | None = None, check_hostname: bool = True) -> ssl.SSLContext:
@@ -35,6 +36,18 @@ def show(context: ssl.SSLContext, pair: Secret) -> None:
         os.close(descriptor)
 
 
-def serial(der: bytes) -> int:
-    """The serial number of a certificate, as `getpeercert(binary_form=True)` returns it."""
-    return x509.load_der_x509_certificate(der).serial_number
+def look(pair: Secret | None = None) -> ssl.SSLContext:
+    """A context that takes any certificate, for looking at it and nothing else: no request goes over such a connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if pair is not None:
+        show(context, pair)
+    return context
+
+
+def shown(der: bytes) -> Shown:
+    """What was shown, as `getpeercert(binary_form=True)` returns it."""
+    certificate = x509.load_der_x509_certificate(der)
+    issuer = common_name(certificate.issuer)
+    return Shown(serial=certificate.serial_number, issuer=issuer, not_after=certificate.not_valid_after_utc)

@@ -10,17 +10,18 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from hardway.components import etcd, kube_apiserver
-from hardway.desired import Answer, Manifest, Secret
+from hardway.desired import Answer, Manifest, Secret, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.pki import tls
 from hardway.pki.credentials import Credentials
-from hardway.remote.http import Client, serial
+from hardway.remote.http import Client
 from hardway.remote.lock import Held
 from hardway.remote.machine import Machine
 from hardway.remote.tunnel import tunnel
 
 FIELD_MANAGER = "hardway"
+SHAKE = 10.0  # seconds that a TLS handshake may take
 DIRECT = 2.0  # seconds after which a port is taken to be out of reach but over SSH
 
 
@@ -78,16 +79,23 @@ class Cluster:
         return self._client("local", self._loopback).request("GET", f"https://{host.name}:{port}", path)
 
     def served(self, host: Host, port: int) -> int:
-        which = ("etcd-operator", "etcd") if port in {etcd.CLIENT_PORT, etcd.PEER_PORT} else ("admin", "kubernetes")
-        context = self._context(*which)
+        return self.shown(host, port).serial
+
+    def shown(self, host: Host, port: int, *, loopback: bool = False) -> Shown:
+        context = tls.look(self._credentials.operator("etcd-operator" if port in {etcd.CLIENT_PORT, etcd.PEER_PORT} else "admin"))
         try:
-            with context.wrap_socket(self.dial(str(host.address), port, DIRECT), server_hostname=str(host.address)) as served:
-                return serial(served)
+            there = tunnel(self.machine(host).dial(port)) if loopback else self.dial(str(host.address), port, DIRECT)
+            there.settimeout(SHAKE)
+            with context.wrap_socket(there) as end:
+                return tls.shown(end.getpeercert(binary_form=True) or b"")
         except OSError as error:
-            raise Mistake.at(f"{host.name}:{port}", error.strerror or str(error)) from error
+            raise Mistake.at(f"{host.name}:{port}", f"no certificate is shown: {error.strerror or error}") from error
 
     def issued(self, certificate: str, host: Host) -> int:
         return self._credentials.serial(certificate, host)
+
+    def signer(self, authority: str) -> str:
+        return self._credentials.trusts[authority].signer.common_name
 
     # Requests that may change the cluster.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from hardway.desired import Answer, Live
+from hardway.desired import Answer, Live, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Observed
@@ -92,8 +92,14 @@ class ClusterStage:
     def served(self, host: Host, port: int) -> int:
         return self._actor.served(host, port)
 
+    def shown(self, host: Host, port: int, *, loopback: bool = False) -> Shown:
+        return self._actor.shown(host, port, loopback=loopback)
+
     def issued(self, certificate: str, host: Host) -> int:
         return self._actor.issued(certificate, host)
+
+    def signer(self, authority: str) -> str:
+        return self._actor.signer(authority)
 
     def began(self, host: Host) -> Observed:
         """The host as it was when the run began."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -13,6 +14,8 @@ from hardway.inventory import Inventory
 from hardway.pki import issue, tls
 from hardway.pki.credentials import Credentials
 from hardway.pki.declared import Declarations
+from hardway.pki.pair import leaf, root
+from hardway.pki.request import requests
 from hardway.state import State
 
 
@@ -88,7 +91,7 @@ def test_the_administrator_and_an_api_server_know_each_other(
 
     shown = asks.getpeercert(binary_form=True)
     assert shown is not None
-    assert tls.serial(shown) == credentials.serial("kube-apiserver", inventory.hosts[1])
+    assert tls.shown(shown).serial == credentials.serial("kube-apiserver", inventory.hosts[1])
     peer = answers.getpeercert()
     assert peer is not None
     assert peer["subject"] == ((("organizationName", "hardway:administrators"),), (("commonName", "kubernetes-admin"),))
@@ -125,6 +128,24 @@ def test_a_client_of_another_authority_or_without_a_certificate_is_refused(
 
     with pytest.raises(ssl.SSLError, match=r"(?i)certificate"):
         shake(client, apiserver, "kubernetes")
+
+
+def test_a_look_sees_also_a_certificate_that_nobody_would_accept(declarations: Declarations, inventory: Inventory, now: datetime) -> None:
+    (wanted,) = (one for one in requests(declarations, inventory) if one.file == "pki/etcd/etcd-peer@controller-1.pem")
+    stranger = root("stranger", keys="ec", days=900, now=now - timedelta(days=800))
+    expired = leaf(wanted, stranger, now=now - timedelta(days=400))
+
+    asks, _ = shake(tls.look(), listener(Secret(expired.pem)), "anything")
+
+    shown = tls.shown(asks.getpeercert(binary_form=True) or b"")
+    assert (shown.serial, shown.issuer) == (expired.certificate.serial_number, "stranger")
+    assert shown.not_after == now - timedelta(days=35)
+
+
+def listener(pair: Secret) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.show(context, pair)
+    return context
 
 
 def test_old_versions_of_tls_are_refused(credentials: Credentials) -> None:
