@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hardway.desired import Answer
+from hardway.desired import Answer, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
 from hardway.observed import Facts, Observed
@@ -82,7 +82,13 @@ class FakeCluster:
     def served(self, host: Host, port: int) -> int:
         raise NotImplementedError
 
+    def shown(self, host: Host, port: int, *, loopback: bool = False) -> Shown:
+        raise NotImplementedError
+
     def issued(self, certificate: str, host: Host) -> int:
+        raise NotImplementedError
+
+    def signer(self, authority: str) -> str:
         raise NotImplementedError
 
 

@@ -1,0 +1,31 @@
+"""What should be: files, who reads them and how, components, gates, checks.
+
+Numbers in brackets are the rules in docs/design.md.
+"""
+
+from hardway.desired.component import Check, Component, Gate, Roll, Serving
+from hardway.desired.files import Blob, Content, File, Manifest, Part, Pickup, Program, Secret, Template, Text, Use
+from hardway.desired.questions import Answer, Live, Shown, Stage
+
+__all__ = [
+    "Answer",
+    "Blob",
+    "Check",
+    "Component",
+    "Content",
+    "File",
+    "Gate",
+    "Live",
+    "Manifest",
+    "Part",
+    "Pickup",
+    "Program",
+    "Roll",
+    "Secret",
+    "Serving",
+    "Shown",
+    "Stage",
+    "Template",
+    "Text",
+    "Use",
+]

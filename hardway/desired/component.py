@@ -1,0 +1,76 @@
+"""A component, what blocks a push of it, and what proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from hardway.desired.files import File, Program, Template
+from hardway.desired.questions import Live, Stage
+
+if TYPE_CHECKING:
+    from hardway.errors import Finding
+    from hardway.inventory import Host, Inventory, Role
+    from hardway.observed import Facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where a daemon shows a certificate to whoever connects."""
+
+    certificate: str  # its name in certs/
+    port: int
+    loopback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Blocks a push until a component is up: None is open, else the reason why not."""
+
+    name: str
+    ask: Callable[[Live, Host], str | None]
+    within: float  # seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roll:
+    """How a component goes over its hosts (6)."""
+
+    at_once: int = 1
+    gates: tuple[Gate, ...] = ()
+    last: Callable[[Live], Host | None] | None = None  # the host that goes last, such as a leader's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """Proves one statement to people. Returns the evidence; raises Failed or Skipped of hardway.smoke."""
+
+    name: str
+    component: str
+    proves: str
+    run: Callable[[Stage], str]
+    needs: frozenset[str] = frozenset({"api"})  # api, hosts, disruptive
+    sabotage: str = ""  # how it is seen to fail; the test that does so carries the check's name
+    last: bool = False  # it looks back on the whole run, so it goes after the others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One daemon: a module named as its unit answers what it runs with."""
+
+    name: str
+    on: Role
+    files: Callable[[Inventory, Host, Facts], tuple[File[Template | Program], ...]]  # pure (1)
+    roll: Roll
+    programs: tuple[str, ...] = ()  # upstream binaries
+    packages: tuple[str, ...] = ()  # of the distribution
+    manifests: tuple[Template, ...] = ()  # put into the cluster once the component is up
+    serves: tuple[Serving, ...] = ()  # certificates that show on the wire
+    # Host, path, old and new text of a file that would be replaced: why that must not be, or None.
+    guard: Callable[[Host, PurePosixPath, str, str], Finding | None] | None = None
+
+    @property
+    def unit(self) -> str:
+        return f"{self.name}.service"

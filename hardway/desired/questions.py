@@ -1,0 +1,116 @@
+"""What may be asked of a running cluster, and what a check may do besides asking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from hardway.inventory import Host, Inventory
+    from hardway.observed import Observed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A reply to a question over HTTP."""
+
+    status: int
+    body: bytes
+    serial: int = 0  # of the certificate that the server showed
+    date: float = 0.0  # the server's own clock, seconds since the epoch, to the second
+
+    def json(self) -> Any:
+        """The body, parsed; the caller knows the shape of what it asked for."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """The certificate that a server has shown, whoever signed it and even if it has expired."""
+
+    serial: int
+    issuer: str  # common name
+    not_after: datetime
+
+
+class Live(Protocol):
+    """Questions to a running cluster; it cannot change anything, so a gate cannot (3)."""
+
+    @property
+    def inventory(self) -> Inventory: ...
+
+    def run(self, host: Host, *argv: str) -> str:
+        """Standard output of a command on a host; raises Mistake if it fails."""
+        ...
+
+    def api(self, path: str, *, host: Host | None = None) -> Answer:
+        """GET as the administrator from one host's API server, or through the endpoint."""
+        ...
+
+    def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
+        """Ask a member's HTTP gateway (2379) as `etcdctl`; with a body it is a POST."""
+        ...
+
+    def local(self, host: Host, port: int, path: str) -> Answer:
+        """GET from a daemon that listens on a host's loopback, such as 10257."""
+        ...
+
+    def served(self, host: Host, port: int) -> int:
+        """The serial number of the certificate that is served there."""
+        ...
+
+    def shown(self, host: Host, port: int, *, loopback: bool = False) -> Shown:
+        """The certificate that is shown there, not verified: one that is wrong is seen, not refused."""
+        ...
+
+    def issued(self, certificate: str, host: Host) -> int:
+        """The serial number of a declared certificate, as it is in state/."""
+        ...
+
+    def signer(self, authority: str) -> str:
+        """The common name of the generation that signs for an authority."""
+        ...
+
+
+class Stage(Live, Protocol):
+    """What a check may do besides asking: create and stop, all of it put back by the stage."""
+
+    @property
+    def namespace(self) -> str:
+        """The run's own namespace; made at the first use, removed at the end."""
+        ...
+
+    def request(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, host: Host | None = None, token: str | None = None
+    ) -> Answer:
+        """Any request to the API, as the administrator or with a bearer token."""
+        ...
+
+    def create(self, path: str, body: Mapping[str, Any], *, host: Host | None = None) -> Mapping[str, Any]:
+        """POST an object, to one host's API server or through the endpoint, and remember to delete it."""
+        ...
+
+    def began(self, host: Host) -> Observed:
+        """The host as it was when the run began."""
+        ...
+
+    def kubectl(self, *argv: str) -> str | None:
+        """Standard output of kubectl as the administrator; None if there is none to run."""
+        ...
+
+    def give_up(self) -> None:
+        """Whoever waits on this stage stops waiting: the run was interrupted."""
+        ...
+
+    def wait(self, ask: Callable[[], str | None], within: float) -> None:
+        """Ask until the answer is None; a Mistake with the last answer when the time is over."""
+        ...
+
+    def stopped(self, host: Host, unit: str) -> AbstractContextManager[None]:
+        """A unit stopped for as long as the context lasts."""
+        ...
