@@ -28,6 +28,14 @@ KIT_PATH = re.compile(r"/(?:etc/(?:kubernetes|etcd)|usr/local/bin)/[\w./-]*\w")
 # What the kit puts into the cluster carries this label; what carries it and is no longer wanted goes.
 LABEL, OWNER = "app.kubernetes.io/managed-by", "hardway"
 
+# The head of docs/readers.md.
+READERS = """# Who reads which file
+
+Made by `./inv render --readers > docs/readers.md` from `certs/` and the components; a test holds it. In brackets stands how a reader
+picks up a change: at its start (`restart`), at its very first start only (`once`), by `systemctl reload` (`reload`), at each TLS
+handshake (`handshake`), by watching the file (`watch`, a second or two), by looking again (`poll`, within five minutes).
+"""
+
 ANY = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_free=0, memory=0)  # for questions that no fact answers
 
 
@@ -158,6 +166,23 @@ def tree(declarations: Declarations, inventory: Inventory, host: Host) -> dict[P
     texts = {file.path: _shown(file.content) for file in files}
     rows = (f"{file.mode:04o} {file.owner} {file.path} {' '.join(f'{u.reader}:{u.pickup.value}' for u in file.uses)}\n" for file in files)
     return {PurePosixPath("/files"): "".join(rows), **texts}
+
+
+def readers(declarations: Declarations, inventory: Inventory) -> str:
+    """Which file is where, who may read it, and who reads it how: a table in Markdown for each role."""
+    programs = {name: Blob(sha256="0" * 64, size=0, local=Path(name)) for component in ALL for name in component.programs}
+    known = placeholders(declarations, inventory)
+    text = ""
+    for role in ("controller", "loadbalancer"):
+        for host in inventory.on(role)[:1]:
+            text += f"\n## On each {role}\n\n| file | may be read by | is read by |\n|---|---|---|\n"
+            files = {file.path: file for part in parts(inventory, host, ANY, known, programs) for file in part.files}
+            for path, file in sorted(files.items()):
+                group = file.owner.partition(":")[2]
+                may = "everybody" if file.mode & 0o004 else f"root, {group}" if file.mode & 0o040 else "root"
+                uses = ", ".join(f"{use.reader} ({use.pickup.value})" for use in file.uses)
+                text += f"| `{path}` | {may} | {uses} |\n"
+    return text
 
 
 def _shown(content: Content) -> str:

@@ -46,6 +46,11 @@ def test_facts_do_not_change_which_paths_there_are(host: Host) -> None:
     assert asked == {path for files in parts(host).values() for path in files}
 
 
+def test_the_table_of_readers_is_current() -> None:
+    """Made by `./inv render --readers > docs/readers.md`."""
+    assert (ROOT / "docs" / "readers.md").read_text() == render.READERS + render.readers(DECLARATIONS, INVENTORY)
+
+
 def test_a_file_that_no_unit_on_the_host_reads_is_refused() -> None:
     controller = INVENTORY.on("controller")[0]
     without_scheduler = tuple(component for component in ALL if component.name != "kube-scheduler")

@@ -53,19 +53,29 @@ def push(c: Context, verify: bool = False) -> None:
     session.console.result(f"{changes} changes" if changes else "nothing to change")
 
 
-@task(auto_shortflags=False, help={"host": "only this one", "out": "write the tree below this directory instead"})
-def render(c: Context, host: str = "", out: str = "") -> None:
+@task(
+    auto_shortflags=False,
+    help={
+        "host": "only this one",
+        "out": "write the tree below this directory instead",
+        "readers": "show instead, in Markdown, who may read which file and who does",
+    },
+)
+def render(c: Context, host: str = "", out: str = "", readers: bool = False) -> None:
     """Show every file that a host would get, with placeholders for keys and binaries."""
+    from hardway import render as rendering
     from hardway.pki import declared
-    from hardway.render import tree
 
     session = Session.open(c)
+    if readers:
+        session.console.result(rendering.READERS + rendering.readers(declared.load(session.certs), session.inventory).rstrip())
+        return
     hosts = [h for h in session.inventory.hosts if host in {"", h.name}]
     if not hosts:
         raise Mistake.at("--host", f"{host} is not in the inventory", f"it has {', '.join(h.name for h in session.inventory.hosts)}")
     declarations = declared.load(session.certs)
     for one in hosts:
-        for path, text in tree(declarations, session.inventory, one).items():
+        for path, text in rendering.tree(declarations, session.inventory, one).items():
             if out:
                 file = Path(out) / one.name / str(path).lstrip("/")
                 file.parent.mkdir(parents=True, exist_ok=True)

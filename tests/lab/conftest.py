@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,13 +59,10 @@ class LabCluster:
         return self.inventory.on("controller")[number - 1]
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LabCluster]:
-    """Hosts that answer over SSH, and nothing on them yet."""
-    name, third = f"test-{os.getpid()}", os.getpid() % 250 + 1
-    path = tmp_path_factory.mktemp("inventory") / "inventory.yaml"
-    shipped = (ROOT / "inventory.yaml").read_text()
-    path.write_text(shipped.replace("cluster: hardway", f"cluster: {name}").replace("10.240.0.", f"10.242.{third}."))
+@contextmanager
+def booted(path: Path, text: str) -> Iterator[LabCluster]:
+    """The hosts of an inventory, answering over SSH and with nothing on them yet; gone afterwards, whatever happens."""
+    path.write_text(text)
     nspawn.reap(print)
     with ExitStack() as stack:
         cluster = LabCluster(path=path, stack=stack)
@@ -73,6 +70,19 @@ def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
         stack.callback(shutil.rmtree, state, ignore_errors=True)
         stack.callback(nspawn.down, cluster.inventory, state, print)
         nspawn.up(cluster.inventory, state, print, owner=os.getpid())
+        yield cluster
+
+
+def shipped(name: str, network: int) -> str:
+    """The shipped inventory, for a lab that stands beside others: a name of this run's, and a network of its own."""
+    text = (ROOT / "inventory.yaml").read_text()
+    return text.replace("cluster: hardway", f"cluster: {name}-{os.getpid()}").replace("10.240.0.", f"10.{network}.{os.getpid() % 250 + 1}.")
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[LabCluster]:
+    """The shipped inventory's hosts."""
+    with booted(tmp_path_factory.mktemp("inventory") / "inventory.yaml", shipped("test", 242)) as cluster:
         yield cluster
         if request.session.testsfailed:
             _keep_journals(cluster)
