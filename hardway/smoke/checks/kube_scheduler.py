@@ -7,7 +7,7 @@ from typing import Any
 
 from hardway.components import kube_scheduler
 from hardway.desired import Check, Stage
-from hardway.smoke import leader
+from hardway.smoke.checks import leader
 from hardway.smoke.stage import NAME, NODES, unique
 from hardway.smoke.verdict import Failed, eventually, require
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hardway.components import ALL
 from hardway.smoke import CHECKS
 
-LAB = Path(__file__).parents[1] / "lab"
+LAB = Path(__file__).parents[2] / "lab"
 
 
 def turned_red() -> set[str]:

@@ -14,7 +14,7 @@ from hardway.components import kube_scheduler
 from hardway.desired import Answer, Stage
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
-from hardway.smoke.leader import leads
+from hardway.smoke.checks.leader import leads
 from hardway.smoke.verdict import Failed
 
 HOST = Host(name="controller-1", address=IPv4Address("10.0.0.1"), roles=frozenset({"controller"}))

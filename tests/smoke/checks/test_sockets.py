@@ -10,7 +10,7 @@ import pytest
 
 from hardway.desired import Stage
 from hardway.inventory import Endpoint, Host, Inventory, Networks
-from hardway.smoke.sockets import ports
+from hardway.smoke.checks.sockets import ports
 from hardway.smoke.verdict import Failed
 
 HOSTS = tuple(Host(name=f"controller-{i}", address=IPv4Address(f"10.0.0.{i}"), roles=frozenset({"controller"})) for i in (1, 2))

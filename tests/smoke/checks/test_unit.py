@@ -15,7 +15,7 @@ from hardway.components.daemon import quoted
 from hardway.desired import Component, Stage
 from hardway.inventory import Endpoint, Host, Inventory, Networks
 from hardway.observed import Facts, Observed, UnitState
-from hardway.smoke import unit
+from hardway.smoke.checks import unit
 from hardway.smoke.verdict import Failed, Skipped
 
 HOST = Host(name="controller-1", address=IPv4Address("10.0.0.1"), roles=frozenset({"controller"}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hardway.components import kube_controller_manager
 from hardway.desired import Check, Stage
-from hardway.smoke import leader
+from hardway.smoke.checks import leader
 from hardway.smoke.verdict import Failed, Journal, eventually, require, said
 
 COMPONENT = kube_controller_manager.COMPONENT

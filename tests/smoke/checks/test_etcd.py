@@ -13,7 +13,7 @@ import pytest
 
 from hardway.desired import Answer, Stage
 from hardway.inventory import Endpoint, Host, Inventory, Networks
-from hardway.smoke.etcd import GAP, encrypted, quorum
+from hardway.smoke.checks.etcd import GAP, encrypted, quorum
 from hardway.smoke.verdict import Failed
 
 HOSTS = tuple(Host(name=f"controller-{i}", address=IPv4Address(f"10.0.0.{i}"), roles=frozenset({"controller"})) for i in (1, 2, 3))
