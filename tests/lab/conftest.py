@@ -41,6 +41,11 @@ class LabCluster:
         print(f"$ inv {' '.join(words)} -> {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """A verb under way, to be read from and interrupted."""
+        argv = [str(ROOT / "inv"), "--inventory", str(self.path), *words]
+        return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
     @cached_property
     def inventory(self) -> Inventory:
         return load(self.path)

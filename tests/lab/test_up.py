@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,31 @@ def test_a_flag_of_the_operators_rolls_one_component_and_nothing_else(cluster: L
         assert cluster.inv("push").returncode == 0
         running = cluster.live.run(cluster.controller(3), "sh", "-c", "tr '\\0' ' ' </proc/$(pidof kube-scheduler)/cmdline")
         assert running.endswith(" --v=1 ")
+    finally:
+        cluster.path.write_text(text)
+    assert cluster.inv("push").returncode == 0
+    assert planned(cluster) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_push_that_is_interrupted_leaves_the_rest_alone_and_goes_on_when_run_again(cluster: LabCluster, number: signal.Signals) -> None:
+    text = cluster.path.read_text()
+    cluster.path.write_text(text + "\nflags:\n  kube-scheduler: {v: 1}\n")
+    try:
+        last = outside(cluster, cluster.controller(3))
+        with cluster.start("push") as process:
+            assert process.stderr
+            for line in process.stderr:
+                if "restart kube-scheduler.service" in line:
+                    process.send_signal(number)
+                    break
+            said = process.stderr.read()
+        assert process.returncode == (130 if number == signal.SIGINT else -number)
+        assert "Traceback" not in said
+        assert last == outside(cluster, cluster.controller(3))
+
+        assert cluster.inv("push").returncode == 0
+        assert planned(cluster) == []
     finally:
         cluster.path.write_text(text)
     assert cluster.inv("push").returncode == 0
