@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import binaries, develop, inventory, kubectl, lab, push, smoke, up
+from hardway.verbs import binaries, certs, develop, inventory, kubectl, lab, push, smoke, up
 from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
@@ -10,6 +10,7 @@ CONTENTS = {
         "push": push.push,
         "smoke": smoke.smoke,
         "kubectl": kubectl.kubectl,
+        "certs": certs.certs,
     },
     "What it is made of": {
         "render": push.render,

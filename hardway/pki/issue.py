@@ -22,6 +22,8 @@ from hardway.state import State
 __all__ = ["Credentials", "EncryptionKey", "Made", "credentials", "ensure", "placeholders", "short_lived"]
 
 
+WINDOW = timedelta(days=30)  # before its end in which a certificate is issued again
+
 T = TypeVar("T")
 
 
@@ -45,9 +47,14 @@ class _Signer:
 
 
 def ensure(
-    declarations: Declarations, inventory: Inventory, state: State, now: datetime, within: timedelta = timedelta(days=30)
+    declarations: Declarations,
+    inventory: Inventory,
+    state: State,
+    now: datetime,
+    within: timedelta = WINDOW,
+    chosen: Callable[[Request], bool] = lambda _: False,
 ) -> tuple[Made, ...]:
-    """Make what has to be made, for all hosts; a second run makes nothing.
+    """Make what has to be made, for all hosts, and the certificates that were chosen; a second run makes nothing.
 
     What cannot be repaired by issuing, such as an authority without its key, stops the run before anything is written.
     """
@@ -62,7 +69,7 @@ def ensure(
         return (
             *_keys(missing, inventory, state, now),  # before the authorities: with one of those there, a lost key is told
             *_authorities(authorities, signers, inventory, state, now),
-            *_leaves(wanted, signers, state, now, within),
+            *_leaves(wanted, signers, state, lambda request, signer: _why(request, signer, now, within, chosen), now),
         )
 
 
@@ -147,31 +154,42 @@ def _keys(missing: Mapping[str, bool], inventory: Inventory, state: State, now: 
 
 
 def _leaves(
-    wanted: Iterable[Request], signers: Mapping[str, _Signer | None], state: State, now: datetime, within: timedelta
+    wanted: Iterable[Request],
+    signers: Mapping[str, _Signer | None],
+    state: State,
+    reason: Callable[[Request, _Signer], str | None],
+    now: datetime,
 ) -> Iterator[Made]:
     for request in wanted:
         signer = signers[request.authority]
         if signer is None:
             raise AssertionError(request.authority)  # every authority wanted has been made by now
-        why = _why(request, signer, now, within)
+        why = reason(request, signer)
         if why:
             state.write(request.file, leaf(request, signer.pair, now=now).pem)
             yield Made(file=request.file, why=why)
 
 
-def _why(request: Request, signer: _Signer, now: datetime, within: timedelta) -> str | None:
+def _why(request: Request, signer: _Signer, now: datetime, within: timedelta, chosen: Callable[[Request], bool]) -> str | None:
     """Why a certificate has to be issued; None if it need not be."""
     found = signer.leaves.get(request.file)
+    if (why := unusable(request, found, signer.pair, now)) or found is None or isinstance(found, UnreadableError):
+        return why
+    until = found.certificate.not_valid_after_utc
+    if found.ends(now, within) and until < signer.pair.certificate.not_valid_after_utc:  # else a new one would end no later
+        return "expired" if until <= now else f"expires on {until:%Y-%m-%d}"
+    return "asked for" if chosen(request) else None
+
+
+def unusable(request: Request, found: Pair | UnreadableError | None, signer: Pair, now: datetime) -> str | None:
+    """Why a certificate is not the one that was declared, however long it is good for; None if it is."""
     if found is None:
         return "missing"
     if isinstance(found, UnreadableError):
         return str(found)
-    if not signer.pair.signed(found):
-        other = found.issuer if found.issuer != signer.pair.common_name else f"another {found.issuer}"
-        return f"signed by {other}, not by {signer.pair.common_name}"
-    until = found.certificate.not_valid_after_utc
-    if until - now <= within and until < signer.pair.certificate.not_valid_after_utc:  # else a new one would end no later
-        return "expired" if until <= now else f"expires on {until:%Y-%m-%d}"
+    if not signer.signed(found):
+        other = found.issuer if found.issuer != signer.common_name else f"another {found.issuer}"
+        return f"signed by {other}, not by {signer.common_name}"
     if found.certificate.not_valid_before_utc > now:
         return f"not valid before {found.certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
     return found.differs(request)

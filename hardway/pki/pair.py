@@ -74,6 +74,21 @@ class Pair:
         except x509.ExtensionNotFound:  # an authority that came from elsewhere
             return x509.SubjectKeyIdentifier.from_public_key(self.certificate.public_key()).digest
 
+    @property
+    def sans(self) -> tuple[str, ...]:
+        """Its names as openssl writes them, sorted."""
+        try:
+            found = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ()
+        names, addresses = found.get_values_for_type(x509.DNSName), found.get_values_for_type(x509.IPAddress)
+        return (*(f"DNS:{name}" for name in sorted(names)), *(f"IP:{address}" for address in sorted(map(str, addresses))))
+
+    def ends(self, now: datetime, within: timedelta) -> bool:
+        """Whether it is time for a new one."""
+        until = self.certificate.not_valid_after_utc
+        return until - now <= window(self.certificate.not_valid_before_utc, until, within)
+
     def signed(self, other: Pair) -> bool:
         """Whether this authority signed another certificate."""
         try:
@@ -96,16 +111,17 @@ class Pair:
             usages = set()
         if usages != {_USAGES[usage] for usage in request.usages}:
             return f"its usages are not as declared: {', '.join(request.usages)}"
-        try:
-            extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            found = (*extension.get_values_for_type(x509.DNSName), *map(str, extension.get_values_for_type(x509.IPAddress)))
-        except x509.ExtensionNotFound:
-            found = ()
+        found = {san.partition(":")[2] for san in self.sans}
         wanted = {*request.names, *map(str, request.addresses)}
-        if set(found) != wanted:
-            told = (("names missing", wanted - set(found)), ("names no longer wanted", set(found) - wanted))
+        if found != wanted:
+            told = (("names missing", wanted - found), ("names no longer wanted", found - wanted))
             return "; ".join(f"{what}: {', '.join(sorted(which))}" for what, which in told if which)
         return None
+
+
+def window(begin: datetime, end: datetime, within: timedelta) -> timedelta:
+    """How long before its end a certificate is issued again: the last third of a short life, lest it be always."""
+    return min(within, (end - begin) / 3)
 
 
 def new_key(keys: Literal["ec", "rsa"], bits: int = 2048) -> Key:

@@ -1,0 +1,1 @@
+"""The certificates of a cluster: looked at where they are, renewed before they end, issued to people."""
