@@ -11,6 +11,8 @@ CONTENTS = {
         "smoke": smoke.smoke,
         "kubectl": kubectl.kubectl,
         "certs": certs.certs,
+        "certs.renew": certs.renew,
+        "kubeconfig": certs.kubeconfig,
     },
     "What it is made of": {
         "render": push.render,

@@ -6,6 +6,7 @@ import os
 import ssl
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from hardway.desired import Secret, Shown
 from hardway.errors import Mistake
@@ -44,6 +45,11 @@ def look(pair: Secret | None = None) -> ssl.SSLContext:
     if pair is not None:
         show(context, pair)
     return context
+
+
+def fingerprint(pair: Secret) -> str:
+    """SHA-256 of a certificate, in hex, as servers write it down."""
+    return x509.load_pem_x509_certificate(pair.data).fingerprint(hashes.SHA256()).hex()
 
 
 def shown(der: bytes) -> Shown:

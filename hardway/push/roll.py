@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from hardway.components import ALL
@@ -21,6 +21,7 @@ from hardway.remote.protocol import Action, Apply, Move, Removal
 
 Tell = Callable[[str], None]
 
+FILES = frozenset({"create", "update", "delete"})  # the actions on files; the others are a unit's
 PAUSE = 0.2  # seconds between two questions of a gate
 
 
@@ -76,17 +77,12 @@ def _missing(plan: Plan, observed: Observed) -> tuple[Blob, ...]:
 
 
 def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: Survey, tell: Tell) -> None:
-    """One component over its hosts: together where none runs yet, else one batch after the other, each behind its gates."""
+    """One component over its hosts: together where none is up, else one batch after the other, each behind its gates."""
     if not plans:
         return
     by_host = {plan.host: plan for plan in plans}
     runs = any(o.units[component.unit].active == "active" for o in found.observed.values() if component.unit in o.units)
-    if runs:
-        hosts = _order(cluster, component, list(by_host))
-        batches = [hosts[i : i + component.roll.at_once] for i in range(0, len(hosts), component.roll.at_once)]
-    else:
-        batches = [list(by_host)]
-    for batch in batches:
+    for batch in _batches(cluster, component, list(by_host)) if runs else [list(by_host)]:
         if runs:
             _refuse_second_loss(cluster, component, [by_host[host] for host in batch])
         _everywhere(batch, lambda host: _apply(cluster, by_host[host], tell, first=not runs))
@@ -112,23 +108,32 @@ def _closed(cluster: Cluster, component: Component, host: Host) -> str | None:
     return None
 
 
-def _order(cluster: Cluster, component: Component, hosts: list[Host]) -> list[Host]:
-    """Those that are not well first, the one that leads last."""
+def _batches(cluster: Cluster, component: Component, hosts: list[Host]) -> list[list[Host]]:
+    """Those that are not well first, the one that leads last; all together where none is well.
+
+    There is nothing left to protect then, and when every certificate has expired no member of etcd becomes well before the others.
+    """
     if len(hosts) < 2:
-        return hosts
-    last = component.roll.last(cluster) if component.roll.last else None
+        return [hosts]
     ill = {host for host in hosts if _closed(cluster, component, host)}
-    return sorted(hosts, key=lambda host: (host not in ill, host == last))
+    if len(ill) == len(hosts):
+        return [hosts]
+    last = component.roll.last(cluster) if component.roll.last else None
+    ordered = sorted(hosts, key=lambda host: (host not in ill, host == last))
+    return [ordered[i : i + component.roll.at_once] for i in range(0, len(ordered), component.roll.at_once)]
 
 
 def _apply(cluster: Cluster, plan: Plan, tell: Tell, *, first: bool = False) -> None:
-    for change in plan.changes:
-        if change.action not in {"create", "update", "delete"}:
-            tell(f"{plan.host.name}: {change.action} {change.what}: {change.why}")
-    files = sum(change.action in {"create", "update", "delete"} for change in plan.changes)
-    if files:
-        tell(f"{plan.host.name}: {plan.changes[0].component}: {files} files")
+    tell(f"{plan.host.name}: {plan.changes[0].component}: {', '.join(_told(plan))}")
     cluster.machine(plan.host).apply(request(plan, block=not first))
+
+
+def _told(plan: Plan) -> Iterator[str]:
+    """What an apply does, in few words: how many files, then each unit's action and why."""
+    files = sum(change.action in FILES for change in plan.changes)
+    if files:
+        yield f"{files} file{'s' if files > 1 else ''}"
+    yield from (f"{change.action} ({change.why})" for change in plan.changes if change.action not in FILES)
 
 
 def request(plan: Plan, *, block: bool = True) -> Apply:
@@ -153,9 +158,8 @@ def request(plan: Plan, *, block: bool = True) -> Apply:
 
 
 def _pass(cluster: Cluster, component: Component, host: Host, tell: Tell) -> None:
-    for gate in component.roll.gates:
-        seconds = wait(cluster, gate, host)
-        tell(f"{host.name}: {component.name}: {gate.name} after {seconds:.1f} s")
+    seconds = sum(wait(cluster, gate, host) for gate in component.roll.gates)
+    tell(f"{host.name}: {component.name}: {', '.join(gate.name for gate in component.roll.gates)} after {seconds:.1f} s")
 
 
 def wait(live: Live, gate: Gate, host: Host) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,9 @@ from hardway.verbs.program.session import Session
 if TYPE_CHECKING:
     from hardway.certs.look import Seen
     from hardway.certs.report import Report
+    from hardway.pki.declared import Declarations
     from hardway.pki.register import Item
+    from hardway.pki.request import Request
 
 
 @task(
@@ -48,6 +53,104 @@ def certs(c: Context, json: str = "", prometheus: str = "", warn_days: str = "")
     if json != "-":
         _show(session, report)
     raise Exit(code=report.code)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "within": "what ends within this time, such as 30d or 12h; the default",
+        "name": "this certificate, on all its hosts",
+        "host": "with --name: only on this host",
+        "all": "every certificate; authorities and keys are not renewed by this verb",
+        "no-wait": "do not wait for readers that look only every five minutes",
+    },
+)
+def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bool = False, no_wait: bool = False) -> None:
+    """Issue certificates again, push them and nothing else, and prove each where it shows.
+
+    No unit is restarted, unless certs/ says that it reads a certificate only at its start. It works while the API is down, and
+    after every certificate has expired. Run again, it goes on.
+    """
+    from hardway.certs.proof import prove, renewed
+    from hardway.certs.renewal import bring
+    from hardway.pki import declared, issue
+    from hardway.state import State
+    from hardway.verbs.program.running import running, write_kubeconfig
+
+    session = Session.open(c)
+    if sum(map(bool, (within, name, all_))) > 1 or (host and not name):
+        raise Mistake.at("certs.renew", "choose one of --within, --name with or without --host, --all")
+    state, declarations = State(session.state), declared.load(session.certs)
+    chosen = _chosen(session, declarations, name, host, every=all_)
+    # Certificates that were named are all that is issued; but what cannot be used, or ends before long, always is.
+    window = duration("--within", within) if within else issue.WINDOW
+    with session.console.step("renew") as tell:
+        made = issue.ensure(declarations, session.inventory, state, datetime.now(UTC), window, chosen)
+        for one in made:
+            tell(f"issued {one}")
+        with running(session, state, tell) as cluster:
+            write_kubeconfig(session.inventory, cluster, state)
+            pushed = bring(cluster, declarations, tell)
+            proofs = prove(cluster, renewed(cluster, declarations, pushed.files), tell, wait=not no_wait)
+    rows = [(proof.renewed.certificate, proof.renewed.host.name, proof.how or f"NOT PROVED: {proof.failure}") for proof in proofs]
+    if rows:
+        session.console.table(("certificate", "host", "proof"), sorted(rows))
+    session.console.result(f"{len(made)} issued, {len(rows)} brought to hosts" if made or rows else "nothing to renew")
+    if pushed.left:
+        session.console.tell(f"{pushed.left} other changes were left alone; `./inv plan` shows them")
+    if any(proof.failure for proof in proofs):
+        raise Exit(code=1)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "user": "the name that RBAC knows",
+        "group": "a group that RBAC knows",
+        "for": "how long it is good for, such as 8h or 2d; at most 30d",
+        "embed": "one file that holds certificate and key, instead of one that names files beside it",
+        "out": "the file to write, USER.kubeconfig if not given; - with --embed for standard output",
+    },
+)
+def kubeconfig(c: Context, user: str = "", group: str = "", for_: str = "8h", embed: bool = False, out: str = "") -> None:
+    """Issue a short-lived kubeconfig for a person, kept nowhere else, and say what it allows."""
+    from hardway.certs import person
+    from hardway.state import State
+    from hardway.verbs.program.running import running
+
+    session = Session.open(c)
+    who = person.Person(user=user, group=group or None, lifetime=duration("--for", for_))
+    if not user:
+        raise Mistake.at("--user", "a name is missing", "write --user NAME")
+    if out == "-" and not embed:
+        raise Mistake.at("--out", "- is one file, and without --embed there are three", "add --embed, or name a file")
+    path = Path(out or f"{user.replace('/', '_')}.kubeconfig")
+    state, now = State(session.state), datetime.now(UTC)
+    with session.console.step("kubeconfig") as tell, running(session, state, tell, issuing=False) as cluster:
+        pair = person.issued(who, state, now)
+        if embed:
+            whole = person.kubeconfig(session.inventory, cluster.credentials, who, pair).data
+            files = {path: whole}
+        else:
+            client, trusted = path.with_suffix(".pem"), path.with_suffix(".ca.crt")
+            named = person.naming(session.inventory, who, client.name, trusted.name).data
+            files = {path: named, client: pair.data, trusted: cluster.credentials.trusts["kubernetes"].bundle.encode()}
+        if out == "-":
+            session.console.result(whole.decode().rstrip())
+        else:
+            _create(files)
+        try:
+            rules = [f"may {line}" for line in person.may(cluster, pair)]
+        except Mistake as mistake:  # it is issued all the same: whoever repairs the API may need it
+            rules = [f"what it allows is not known now: {'; '.join(map(str, mistake.findings))}"]
+    of = f" of {group}" if group else ""
+    tell(f"{'' if out == '-' else f'{path}: '}{user}{of} until {now + who.lifetime:%Y-%m-%d %H:%M} UTC, and nothing can revoke it before")
+    for line in rules:
+        tell(line)
+    if not rules:
+        subject = f"--group={group}" if group else f"--user={user}"
+        tell("may nothing yet, but ask what the API offers; to let it read, for instance:")
+        tell(f"  ./inv kubectl -- create clusterrolebinding {group or user}-view --clusterrole=view {subject}")
 
 
 def look(session: Session, warn: timedelta | None) -> Report:
@@ -138,6 +241,42 @@ def _names(item: Item, addresses: Mapping[str, str]) -> tuple[str, str, str]:
     sans = [f"{kind}:{own.get(name, name)}" for kind, _, name in (san.partition(":") for san in item.sans)]
     subject = item.subject.replace(f"CN={item.host}", "CN={host}") if item.host else item.subject
     return item.name, subject, ", ".join(sans)
+
+
+def _chosen(session: Session, declarations: Declarations, name: str, host: str, *, every: bool) -> Callable[[Request], bool]:
+    """The certificates that were asked for; a Mistake with the near name if there is none of that name."""
+    from hardway.pki.request import requests
+
+    wanted = requests(declarations, session.inventory)
+    for option, given, known in (
+        ("--name", name, {one.certificate for one in wanted}),
+        ("--host", host, {one.host for one in wanted if one.certificate == name and one.host}),
+    ):
+        if given and given not in known:
+            near = difflib.get_close_matches(given, known, n=1)
+            step = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known)) or 'none'}"
+            raise Mistake.at(option, f"there is no {given}", step)
+    return lambda one: every or (one.certificate == name and host in {"", one.host})
+
+
+def _create(files: Mapping[Path, bytes]) -> None:
+    """New files that only their owner can read; what is there already is not overwritten."""
+    if there := [str(path) for path in files if path.exists()]:
+        raise Mistake.at(there[0], "is there already", "name another file by --out, or remove it")
+    for path, data in files.items():
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(data)
+        except OSError as error:
+            raise Mistake.at(str(path), f"cannot be written: {error.strerror}") from None
+
+
+def duration(option: str, text: str) -> timedelta:
+    """Such as 30d, 12h or 90m."""
+    found = re.fullmatch(r"(\d{1,6})([dhm])", text)
+    if found is None:
+        raise Mistake.at(option, f"{text!r} is no time", f"write {option} 30d, or 12h, or 90m")
+    return timedelta(minutes=int(found[1]) * {"d": 1440, "h": 60, "m": 1}[found[2]])
 
 
 def _number(option: str, text: str) -> float:

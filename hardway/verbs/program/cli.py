@@ -182,6 +182,7 @@ class Cli(Program):
 
     def print_task_help(self, name: str) -> None:
         context = self.parser.contexts[name]
+        name = next(ours for _, ours, task in _verbs(self.contents) if task is self.collection[name])  # as it is listed
         options = context.help_tuples()
         positional = "".join(f" {argument.name.upper()}" for argument in context.positional_args)
         console.out(f"Usage: ./inv {name}{positional}{' [--options]' if options else ''}\n")
@@ -205,14 +206,17 @@ def _verbs(contents: Contents) -> Iterator[tuple[str, str, Task[Any]]]:
 
 def _collection(contents: Contents) -> Collection:
     root = Collection()
+    groups = {name.rpartition(".")[0] for _, name, _ in _verbs(contents)}
     for _, name, task in _verbs(contents):
         *path, last = name.split(".")
+        if name in groups:  # a verb of its own, with others below it
+            path.append(last)
         here = root
         for part in path:
             if part not in here.collections:
                 here.add_collection(Collection(part))
             here = here.collections[part]
-        here.add_task(task, name=last)
+        here.add_task(task, name=last, default=name in groups)
     return root
 
 

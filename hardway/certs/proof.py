@@ -1,0 +1,180 @@
+"""That a renewed certificate is in use: seen where it shows, within a deadline, never assumed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from hardway.components import ALL, etcd, kube_apiserver
+from hardway.desired import Pickup, Secret, Serving
+from hardway.errors import Mistake
+from hardway.inventory import Host
+from hardway.pki import tls
+from hardway.pki.declared import Declarations
+from hardway.pki.request import requests
+from hardway.remote.cluster import Cluster
+from hardway.remote.http import Client
+
+Tell = Callable[[str], None]
+
+AT_ONCE = 6  # sshd lets ten sessions run over one connection
+PAUSE = 0.2  # seconds between two looks at a port
+SLOWLY = 5.0  # the same at a log
+SLACK = 10.0  # seconds beyond what the reader takes by itself, on a machine that is busy
+AUDIT = "/var/log/kube-apiserver/audit.log"
+REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+# Does the log of requests name this credential? https://kubernetes.io/docs/reference/access-authn-authz/authentication/
+LOOKED_FOR = 'grep -qF -- "$1" "$2" && echo yes || :'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """A certificate of a host that is to be proved."""
+
+    certificate: str
+    authority: str
+    common_name: str
+    client: bool  # a client shows it
+    host: Host
+    pair: Secret
+    reader: str
+    pickup: Pickup
+
+    def __str__(self) -> str:
+        return f"{self.certificate} on {self.host.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """How it was proved, or why not."""
+
+    renewed: Renewed
+    how: str = ""
+    failure: str = ""
+
+
+def renewed(cluster: Cluster, declarations: Declarations, files: Iterable[tuple[str, PurePosixPath]]) -> tuple[Renewed, ...]:
+    """The certificates that lie in these files, by host and path."""
+    hosts = {host.name: host for host in cluster.inventory.hosts}
+    by_authority = {authority.authority: authority for authority in declarations.authorities}
+    wanted = {
+        (request.host, by_authority[request.authority].certificates[request.certificate].path): request
+        for request in requests(declarations, cluster.inventory)
+    }
+    found = []
+    for name, path in files:
+        request = wanted[name, path]
+        file = next(file for file in cluster.credentials.files(hosts[name]) if file.path == path)
+        if isinstance(file.content, Secret):
+            found.append(
+                Renewed(
+                    certificate=request.certificate,
+                    authority=request.authority,
+                    common_name=request.common_name,
+                    client="client" in request.usages,
+                    host=hosts[name],
+                    pair=file.content,
+                    reader=file.uses[0].reader.removesuffix(".service"),
+                    pickup=file.uses[0].pickup,
+                )
+            )
+    return tuple(found)
+
+
+def prove(cluster: Cluster, several: Sequence[Renewed], tell: Tell, *, wait: bool = True) -> tuple[Proof, ...]:
+    """Prove each; without `wait` a reader that looks only every few minutes is not waited for."""
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        return tuple(pool.map(lambda one: _proved(cluster, one, tell, wait=wait), several))
+
+
+def _proved(cluster: Cluster, one: Renewed, tell: Tell, *, wait: bool) -> Proof:
+    serving = next((s for component in ALL for s in component.serves if s.certificate == one.certificate), None)
+    try:
+        how = _is_served(cluster, one, serving) if serving else _is_accepted(cluster, one)
+        if one.pickup is Pickup.POLL:
+            how += _is_used(cluster, one, wait=wait)
+    except Mistake as mistake:
+        return Proof(renewed=one, failure="; ".join(str(finding) for finding in mistake.findings))
+    tell(f"{one}: {how}")
+    return Proof(renewed=one, how=how)
+
+
+def _is_served(cluster: Cluster, one: Renewed, serving: Serving) -> str:
+    wanted = cluster.issued(one.certificate, one.host)
+
+    def other() -> str | None:
+        shown = cluster.shown(one.host, serving.port, loopback=serving.loopback)
+        return None if shown.serial == wanted else f"port {serving.port} shows {shown.serial:x}, issued is {wanted:x}"
+
+    spent = until(other, within=_within(one), pause=PAUSE, where=str(one))
+    return f"served on {serving.port} after {spent:.1f} s"
+
+
+def _is_accepted(cluster: Cluster, one: Renewed) -> str:
+    """Show it to the server that it is for, as its reader will."""
+    if not one.client:
+        return "on the host"
+    trusted = cluster.credentials.trusts["etcd" if one.authority == "etcd" else "kubernetes"].bundle
+    client = Client(cluster.dial, tls.client(trusted=trusted, pair=one.pair))
+    try:
+        return _at_etcd(client, one) if one.authority == "etcd" else _at_api(client, one)
+    finally:
+        client.close()
+
+
+def _at_etcd(client: Client, one: Renewed) -> str:
+    answer = client.request("GET", f"https://{one.host.address}:{etcd.CLIENT_PORT}", "/health")
+    if answer.status != 200:
+        raise Mistake.at(str(one), f"etcd answers {answer.status} to it")
+    return f"accepted by etcd; {one.reader} takes it at its next handshake"
+
+
+def _at_api(client: Client, one: Renewed) -> str:
+    """Who it is, by the API server of its host. The front proxy's speaks for others: it is believed, or it is nobody."""
+    proxy = one.authority == "front-proxy"
+    name = "hardway:probe" if proxy else one.common_name
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    headers: dict[bytes | str, bytes | str] = {"X-Remote-User": name} if proxy else {}
+    answer = client.request("POST", kube_apiserver.url(one.host), REVIEW, body=body, headers=headers)
+    who = answer.json()["status"]["userInfo"]["username"] if answer.status == 201 else f"nobody ({answer.status})"
+    if who != name:
+        raise Mistake.at(str(one), f"to the API server it is {who}, not {name}")
+    return f"accepted as {name}" if one.pickup is Pickup.POLL else f"accepted as {name}; {one.reader} takes it at its next handshake"
+
+
+def _is_used(cluster: Cluster, one: Renewed, *, wait: bool) -> str:
+    """A client that looks every five minutes: the API servers write down with which certificate each request came."""
+    if not wait:
+        return f"; {one.reader} takes it within five minutes, which was not waited for"
+    credential = f"X509SHA256={tls.fingerprint(one.pair)}"
+
+    def unseen() -> str | None:
+        said = cluster.run(one.host, "sh", "-c", LOOKED_FOR, "sh", credential, AUDIT)
+        return None if "yes" in said else f"{one.reader} has sent no request with it, by {AUDIT}"
+
+    spent = until(unseen, within=_within(one), pause=SLOWLY, where=str(one))
+    return f", used by {one.reader} after {spent:.0f} s"
+
+
+def _within(one: Renewed) -> float:
+    return SLACK + (one.pickup.within if one.pickup.within != float("inf") else 0.0)
+
+
+def until(ask: Callable[[], str | None], *, within: float, pause: float, where: str) -> float:
+    """Ask until the answer is None; the seconds that it took. A Mistake with the last answer if the time is over."""
+    resting, began = threading.Event(), time.monotonic()
+    while True:
+        try:
+            why = ask()
+        except Mistake as mistake:
+            why = "; ".join(str(finding) for finding in mistake.findings)
+        spent = time.monotonic() - began
+        if why is None:
+            return spent
+        if spent > within:
+            raise Mistake.at(where, f"after {spent:.0f} s: {why}")
+        resting.wait(pause)

@@ -1,0 +1,55 @@
+"""Certificates issued again: pushed by the ordinary push, nothing else with them, and proved where they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from hardway.components import ALL
+from hardway.components.daemon import SYSTEM
+from hardway.desired import Blob, Content, File, Part
+from hardway.pki.declared import Declarations
+from hardway.plan import LEFTOVERS, Plan, compare
+from hardway.push import Survey, finish, push, survey
+from hardway.remote.cluster import Cluster
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What a renewal has brought to the hosts."""
+
+    files: tuple[tuple[str, PurePosixPath], ...]  # host and path
+    left: int  # other changes that a push would make, and that were left alone
+
+
+def bring(cluster: Cluster, declarations: Declarations, tell: Tell) -> Pushed:
+    """Push the certificates that differ, and no other change: an edit of the inventory does not go along unseen."""
+    paths = frozenset(one.path for authority in declarations.authorities for one in authority.certificates.values() if one.path)
+    found = survey(cluster, _no_programs)
+    if finish(cluster, found, tell):
+        found = survey(cluster, _no_programs)
+    ours = narrowed(found, lambda file: file.path in paths)
+    push(cluster, ours, tell)
+    left = narrowed(found, lambda file: not isinstance(file.content, Blob)).changes + len(found.objects) - ours.changes
+    moved = ((plan.host.name, change.file.path) for plan in ours.plans for change in plan.changes if change.file)
+    return Pushed(files=tuple(moved), left=left)
+
+
+def narrowed(found: Survey, keep: Callable[[File[Content]], bool]) -> Survey:
+    """What is to be done about some files of what is installed; and the start of units that should run and do not."""
+    plans = []
+    for plan in found.plans:
+        observed = found.observed[plan.host.name]
+        installed = [part for part in found.parts[plan.host.name] if SYSTEM / part.unit in observed.files]
+        parts = [Part(component=one.component, unit=one.unit, files=tuple(file for file in one.files if keep(file))) for one in installed]
+        changes = compare(plan.host, parts, observed).changes
+        plans.append(Plan(host=plan.host, changes=tuple(one for one in changes if one.component != LEFTOVERS and one.action != "enable")))
+    return replace(found, plans=tuple(plans), objects=())
+
+
+def _no_programs(arch: str) -> Mapping[str, Blob]:  # noqa: ARG001 - whatever the architecture
+    """A renewal waits for no download or build: it leaves binaries as they are."""
+    return {name: Blob(sha256="", size=0, local=Path()) for component in ALL for name in component.programs}
