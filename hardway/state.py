@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hardway.errors import Mistake
 
+PKI = "pki/**/*"
 _LOOSE = 0o077  # any permission of group or other
 
 
@@ -76,6 +77,20 @@ class State:
         finally:
             os.close(descriptor)
 
+    @contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """A copy of the PKI to issue into; gone afterwards, unless it was kept."""
+        self._make_directory(self.root)
+        with tempfile.TemporaryDirectory(dir=self.root, prefix=".draft-") as directory:
+            copy = State(Path(directory))
+            base = {name: self.read(name) for name in self.glob(PKI)}
+            for name, data in base.items():
+                path = copy.path(name)
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                path.touch(mode=0o600)
+                path.write_bytes(data)
+            yield Draft(state=copy, original=self, base=base)
+
     def _make_directory(self, directory: Path) -> None:
         missing = [directory]
         while not missing[-1].parent.exists():
@@ -91,6 +106,26 @@ class State:
         if mode & _LOOSE:
             where, what = str(path), f"others than its owner have access (mode {mode & 0o7777:04o})"
             raise Mistake.at(where, what, f"look who could have read it, then `chmod go= {path}`")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a run would issue, beside what is there."""
+
+    state: State  # the copy
+    original: State
+    base: Mapping[str, bytes] = field(repr=False)  # as it was when the copy was made
+
+    def keep(self) -> None:
+        """Write down what was issued; a Mistake, and nothing written, if somebody else has issued meanwhile."""
+        issued = {name: data for name in self.state.glob(PKI) if (data := self.state.read(name)) != self.base.get(name)}
+        if not issued:
+            return
+        with self.original.locked():
+            if {name: self.original.read(name) for name in self.original.glob(PKI)} != self.base:
+                raise Mistake.at(str(self.original.root), "another run has issued certificates meanwhile", "run it again")
+            for name, data in issued.items():
+                self.original.write(name, data)
 
 
 def _sync(directory: Path) -> None:

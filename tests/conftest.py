@@ -1,9 +1,15 @@
 """With CI=true a lab test that is skipped fails the run: a machine that cannot boot the lab proves nothing."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start: a shell that runs us in the background has them ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

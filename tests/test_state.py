@@ -89,3 +89,34 @@ def test_a_second_run_in_the_same_directory_is_refused_until_the_first_has_ended
         pass
     with state.locked():
         pass
+
+
+def test_a_draft_leaves_the_original_alone_until_it_is_kept(state: State) -> None:
+    state.write("pki/etcd/authority-2026a.pem", b"old")
+    with state.draft() as draft:
+        draft.state.write("pki/etcd/authority-2026a.pem", b"new")
+        draft.state.write("pki/etcd/etcdctl@controller-1.pem", b"leaf")
+        assert state.read("pki/etcd/authority-2026a.pem") == b"old"
+        assert mode(draft.state.path("pki/etcd/authority-2026a.pem")) == 0o600
+        draft.keep()
+
+    assert state.read("pki/etcd/authority-2026a.pem") == b"new"
+    assert state.read("pki/etcd/etcdctl@controller-1.pem") == b"leaf"
+    assert {path.name for path in state.root.iterdir()} == {"pki", ".lock"}
+
+
+def test_a_draft_that_is_not_kept_leaves_nothing(state: State) -> None:
+    with state.draft() as draft:
+        draft.state.write("pki/etcd/authority-2026a.pem", b"new")
+
+    assert list(state.root.iterdir()) == []
+
+
+def test_a_draft_is_refused_whole_if_somebody_else_has_issued_meanwhile(state: State) -> None:
+    with state.draft() as draft:
+        draft.state.write("pki/etcd/authority-2026a.pem", b"ours")
+        state.write("pki/etcd/authority-2026a.pem", b"theirs")
+        with pytest.raises(Mistake, match="another run has issued certificates meanwhile; run it again"):
+            draft.keep()
+
+    assert state.read("pki/etcd/authority-2026a.pem") == b"theirs"

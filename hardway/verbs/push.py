@@ -32,10 +32,10 @@ def plan(c: Context, json: str = "", verify: bool = False) -> None:
     from hardway.plan import document
     from hardway.push import survey
     from hardway.state import State
-    from hardway.verbs.program.running import programs, running, scratch
+    from hardway.verbs.program.running import programs, running
 
     session = Session.open(c)
-    with session.console.step("compare") as tell, scratch(State(session.state)) as state, running(session, state, tell) as cluster:
+    with session.console.step("compare") as tell, State(session.state).draft() as draft, running(session, draft.state, tell) as cluster:
         found = survey(cluster, programs(session, tell), verify=verify)
         if json:
             session.console.json(document(found.plans, found.objects), json)
@@ -93,11 +93,13 @@ def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = Fal
     from hardway.verbs.program.running import programs, running, write_kubeconfig
 
     state = State(session.state)
-    with running(session, state, tell) as cluster:
+    # A cluster that refuses the push leaves state/ as it is: what was issued is kept only once that is known.
+    with state.draft() as draft, running(session, draft.state, tell) as cluster:
         brought = programs(session, tell)
         found = survey(cluster, brought, verify=verify)
         if finish(cluster, found, tell):
             found = survey(cluster, brought, verify=verify)
+        draft.keep()
         apply(cluster, found, tell)
         write_kubeconfig(session.inventory, cluster, state)
     return found.changes

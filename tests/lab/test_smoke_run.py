@@ -15,7 +15,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from hardway.remote.cluster import Cluster
-from hardway.smoke.stage import LABEL
+from hardway.smoke.removal import LABEL
 from tests.lab.conftest import ROOT, LabCluster
 
 pytestmark = pytest.mark.lab

@@ -206,7 +206,6 @@ def test_ctrl_c_ends_a_run_without_a_traceback(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 (a shell's & ignores it)
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

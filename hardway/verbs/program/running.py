@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 from hardway import render
 from hardway.binaries.fetch import CACHE, fetch
@@ -30,15 +27,6 @@ Tell = Callable[[str], None]
 
 KUBECONFIG = "admin.kubeconfig"
 BOOTSTRAP_MINUTES = 10  # what the certificate for the first binding is good for
-
-
-@contextmanager
-def scratch(state: State) -> Iterator[State]:
-    """A copy of the PKI that is gone afterwards: a dry run issues into it what is missing, and leaves the original as it is."""
-    with tempfile.TemporaryDirectory(dir=state.root if state.root.exists() else None, prefix=".plan-") as directory:
-        if (state.root / "pki").exists():
-            shutil.copytree(state.root / "pki", Path(directory) / "pki")
-        yield State(Path(directory))
 
 
 @contextmanager
@@ -79,13 +67,14 @@ def needed(inventory: Inventory, arch: str) -> frozenset[str]:
     return frozenset(names | ({"kubectl"} if arch == ARCHITECTURES.get(platform.machine()) else set()))
 
 
-def programs(session: Session, tell: Tell) -> Callable[[str], Mapping[str, Blob]]:
-    """The binaries of every component, by architecture; brought into the cache at the first question."""
+def programs(session: Session, tell: Tell, *, bring: bool = True) -> Callable[[str], Mapping[str, Blob]]:
+    """The binaries of every component, by architecture; brought into the cache at the first question, or refused if they are not there."""
     found: dict[str, Mapping[str, Blob]] = {}
 
     def by_architecture(arch: str) -> Mapping[str, Blob]:
         if arch not in found:
-            brought = fetch(needed(session.inventory, arch), arch, session.inventory, CACHE, tell, pins=session.state / "pins.json")
+            wanted, pins = needed(session.inventory, arch), session.state / "pins.json"
+            brought = fetch(wanted, arch, session.inventory, CACHE, tell, pins=pins, bring=bring)
             found[arch] = {name: Blob(sha256=one.sha256, size=one.size, local=one.path) for name, one in brought.items()}
         return found[arch]
 
