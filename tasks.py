@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import binaries, certs, develop, inventory, kubectl, lab, push, smoke, up
+from hardway.verbs import binaries, certs, develop, inventory, kubectl, lab, push, smoke, status, up
 from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
@@ -8,6 +8,7 @@ CONTENTS = {
         "up": up.up,
         "plan": push.plan,
         "push": push.push,
+        "status": status.status,
         "smoke": smoke.smoke,
         "kubectl": kubectl.kubectl,
         "certs": certs.certs,

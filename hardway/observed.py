@@ -53,4 +53,5 @@ class Observed:
     managed: frozenset[PurePosixPath] = frozenset()  # every file that we put there and did not take away
     stored: frozenset[str] = frozenset()  # digests in the content store
     owed: frozenset[str] = frozenset()  # units whose restart was promised and not yet proved
+    restoring: str = ""  # the snapshot of a restore that has not ended, as `Restore` writes it
     died: bool = False  # a push died after its commit: the next apply finishes it

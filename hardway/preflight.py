@@ -23,6 +23,12 @@ def refused(host: Host, observed: Observed, components: Iterable[Component], now
             what=f"systemd {facts.systemd} is too old",
             next_step=f"{OLDEST_SYSTEMD} or newer is needed: Debian 11, Ubuntu 22.04",
         )
+    if observed.restoring:
+        yield Finding(
+            where=host.name,
+            what=f"etcd is being restored from {observed.restoring.split()[-1]}, or that was cut short",
+            next_step="wait, or run the same ./inv etcd.restore again, or ./inv etcd.restore --back --yes",
+        )
     for package in sorted({p for c in components if c.on in host.roles for p in c.packages} - facts.programs):
         yield Finding(where=host.name, what=f"{package} is not installed", next_step=f"run there: apt-get install {package}")
     if facts.disk_free < DISK:

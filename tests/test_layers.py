@@ -22,7 +22,7 @@ LAYERS = [
     {"plan", "preflight"},
     {"remote"},
     {"push"},
-    {"certs", "rotate", "smoke", "traffic"},
+    {"certs", "rotate", "smoke", "snapshot", "status", "traffic"},
     {"verbs"},
     {"tasks"},
 ]

@@ -49,10 +49,11 @@ def fetch(  # noqa: PLR0913 - the world is an argument
     pins: Path | None = None,
     site: Site | None = None,
     folder: Path = UPSTREAM,
+    bring: bool = True,
 ) -> dict[str, Binary]:
     """Bring programs of the inventory's versions into the cache; some milliseconds if they are there.
 
-    `pins` is the file that remembers a cluster's first use, `tell` takes lines of progress.
+    `pins` is the file that remembers a cluster's first use, `tell` takes lines of progress. Without `bring` what is missing is refused.
     """
     site = site or Site(mirror=inventory.binaries.mirror)
     try:
@@ -71,7 +72,7 @@ def fetch(  # noqa: PLR0913 - the world is an argument
                 site=site,
                 folder=folder,
             )
-            .bring(names)
+            .bring(names, missing=bring)
             .items()
         }
     except OSError as error:
@@ -105,19 +106,21 @@ class _Wanted:
     def sources(self) -> Source:
         return Source.of(self.project, self.version, self.folder, self.cache)
 
-    def bring(self, names: Collection[str]) -> dict[str, Binary]:
+    def bring(self, names: Collection[str], *, missing: bool = True) -> dict[str, Binary]:
         found = self._cached(names, self.shelf.find)
         if len(found) == len(names):
             return found
+        if not missing:
+            raise Mistake.at(self.label, "is not in the local cache", "run ./inv binaries")
         with self.shelf.locked(self.tell) as scratch:
             # Another run may have brought them while this one waited.
             found |= self._cached([name for name in names if name not in found], self.shelf.verify)
-            missing = [name for name in names if name not in found]
-            if missing and self.inventory.binaries.source != "build":
-                found |= self._downloaded(missing, scratch)
-                missing = [name for name in names if name not in found]
-            if missing:
-                found |= self._built(missing, scratch)
+            left = [name for name in names if name not in found]
+            if left and self.inventory.binaries.source != "build":
+                found |= self._downloaded(left, scratch)
+                left = [name for name in names if name not in found]
+            if left:
+                found |= self._built(left, scratch)
         return {name: found[name] for name in names}
 
     def _cached(self, names: Collection[str], find: Callable[[str, str], Entry | None]) -> dict[str, Binary]:

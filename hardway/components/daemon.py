@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import PurePosixPath
 
-from hardway.desired import File, Pickup, Program, Template, Use
+from hardway.desired import Component, File, Pickup, Program, Template, Use
 from hardway.inventory import Inventory
 
 Draft = File[Template | Program]
@@ -83,6 +84,14 @@ def kubeconfig(component: str, server: str) -> Draft:
         "certificate_authority": f"{directory}/ca.crt",
     }
     return config(component, "kubeconfig", source="kubeconfig.yaml", values=values)
+
+
+def declared(component: Component, inventory: Inventory) -> str | None:
+    """The version that the inventory names for a component; None for what comes with the distribution."""
+    if not component.programs:
+        return None
+    versions: dict[str, str] = asdict(inventory.versions)
+    return versions.get(component.name, versions["kubernetes"] if component.name.startswith("kube") else None)
 
 
 def extra_flags(component: str, inventory: Inventory) -> tuple[str, ...]:

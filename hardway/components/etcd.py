@@ -21,7 +21,9 @@ INITIAL_CLUSTER = PurePosixPath("/etc/etcd/initial-cluster.env")
 class Status:
     """One member's own view of the cluster."""
 
+    cluster: int  # members of one cluster agree on it; a restore makes another
     member: int
+    revision: int
     leader: int  # 0: it knows of none
     term: int
     index: int  # the raft index that it has applied
@@ -41,7 +43,9 @@ def status(live: Live, host: Host) -> Status:
         raise Mistake.at(host.name, f"etcd answers its status request with {answer.status}")
     said = answer.json()
     return Status(
+        cluster=int(said["header"]["cluster_id"]),
         member=int(said["header"]["member_id"]),
+        revision=int(said["header"].get("revision", 0)),
         leader=int(said.get("leader", 0)),
         term=int(said["raftTerm"]),
         index=int(said.get("raftAppliedIndex", 0)),
@@ -130,5 +134,7 @@ COMPONENT = Component(
     programs=("etcd", "etcdctl", "etcdutl"),
     serves=(Serving(certificate="etcd-server", port=CLIENT_PORT), Serving(certificate="etcd-peer", port=PEER_PORT)),
     roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), last=leader),
+    version=lambda live, host: status(live, host).version,
+    leader=lambda live: found.name if (found := leader(live)) else None,
     guard=same_members,
 )

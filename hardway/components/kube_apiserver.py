@@ -64,6 +64,7 @@ COMPONENT = Component(
     files=files,
     programs=("kube-apiserver",),
     serves=(Serving(certificate="kube-apiserver", port=PORT),),
+    version=lambda live, host: version(live, host).removeprefix("v"),
     roll=Roll(
         gates=(
             Gate(name="ready", ask=ready, within=90),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hardway.components import kube_apiserver
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, daemon, kubeconfig, unit, user
-from hardway.components.lease import gates
+from hardway.components.lease import gates, leader, version
 from hardway.desired import Component, Roll, Serving
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -30,4 +32,6 @@ COMPONENT = Component(
     programs=("kube-controller-manager",),
     serves=(Serving(certificate="kube-controller-manager-serving", port=PORT, loopback=True),),
     roll=Roll(gates=gates("kube-controller-manager", PORT)),
+    version=partial(version, PORT),
+    leader=partial(leader, "kube-controller-manager"),
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from hardway.components import kube_apiserver
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, kubeconfig, unit, user
-from hardway.components.lease import gates
+from hardway.components.lease import gates, leader, version
 from hardway.desired import Component, Roll, Serving
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -31,4 +33,6 @@ COMPONENT = Component(
     programs=("kube-scheduler",),
     serves=(Serving(certificate="kube-scheduler-serving", port=PORT, loopback=True),),
     roll=Roll(gates=gates("kube-scheduler", PORT)),
+    version=partial(version, PORT),
+    leader=partial(leader, "kube-scheduler"),
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
 from hardway.desired import Gate, Live
 from hardway.errors import Mistake
 from hardway.inventory import Host
+
+BUILD = re.compile(r'^kubernetes_build_info\{.*git_version="v([^"]+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,21 @@ def holder_renews(live: Live, component: str) -> str | None:
     if not found.holder:
         return "the lease has no holder"
     return None if found.age <= found.seconds else f"{found.holder} renewed the lease {found.age:.0f} s ago"
+
+
+def leader(component: str, live: Live) -> str | None:
+    """The host of whoever holds the Lease and still renews it."""
+    found = lease(live, component)
+    return found.host if found and found.holder and found.age <= found.seconds else None
+
+
+def version(port: int, live: Live, host: Host) -> str:
+    """What the instance on a host says it is, by its metrics: it serves no /version."""
+    answer = live.local(host, port, "/metrics")
+    found = BUILD.search(answer.body.decode(errors="replace"))
+    if answer.status != 200 or not found:
+        raise Mistake.at(f"{host.name}:{port}", f"/metrics says {answer.status} and no version")
+    return found[1]
 
 
 def gates(component: str, port: int) -> tuple[Gate, ...]:

@@ -44,6 +44,22 @@ class Roll:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """What a check must be allowed to do: with a resource in the run's namespace or another, or with a path that is no resource."""
+
+    verbs: tuple[str, ...]
+    resource: str = ""  # plural
+    group: str = ""
+    namespace: str = ""  # the run's own if empty
+    name: str = ""  # of the one object, if it is known
+    path: str = ""
+
+    @property
+    def writes(self) -> bool:
+        return not set(self.verbs) <= {"get", "list", "watch"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """Proves one statement to people. Returns the evidence; raises Failed or Skipped of hardway.smoke."""
 
@@ -51,7 +67,8 @@ class Check:
     component: str
     proves: str
     run: Callable[[Stage], str]
-    needs: frozenset[str] = frozenset({"api"})  # api, hosts, disruptive
+    needs: frozenset[str] = frozenset({"api"})  # api, hosts, disruptive; namespace: one of its own
+    permissions: tuple[Permission, ...] = ()  # of a check that runs on clusters of others too
     sabotage: str = ""  # how it is seen to fail; the test that does so carries the check's name
     last: bool = False  # it looks back on the whole run, so it goes after the others
 
@@ -68,6 +85,8 @@ class Component:
     packages: tuple[str, ...] = ()  # of the distribution
     manifests: tuple[Template, ...] = ()  # put into the cluster once the component is up
     serves: tuple[Serving, ...] = ()  # certificates that show on the wire
+    version: Callable[[Live, Host], str] | None = None  # what the instance on a host says it is
+    leader: Callable[[Live], str | None] | None = None  # the name of the host whose instance leads, if one does
     # Host, path, old and new text of a file that would be replaced: why that must not be, or None.
     guard: Callable[[Host, PurePosixPath, str, str], Finding | None] | None = None
 

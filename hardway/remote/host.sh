@@ -35,6 +35,7 @@ observe() { # verify, bytes of paths, of units, of programs. Changes nothing on 
     cut -f1 | tr '\n' '\0' | xargs -0r sha256sum -- | sed "s/^\([0-9a-f]*\)  /sum\t\1\t/"
   for blob in "$lib/store/"*; do [ ! -e "$blob" ] || say 'stored\t%s\n' "${blob##*/}"; done
   for unit in "$run/owed/"*; do [ ! -e "$unit" ] || say 'owed\t%s\n' "${unit##*/}"; done
+  [ ! -e "$lib/restoring" ] || say 'restoring\t%s\n' "$(cat "$lib/restoring")"
   [ ! -e "$txn/commit" ] || echo died
   [ -z "$units" ] || systemctl show -p LoadState,ActiveState,SubState,UnitFileState,InvocationID,NRestarts,ActiveEnterTimestamp \
     -- $units | sed 's/^/unit\t/'

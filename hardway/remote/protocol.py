@@ -220,6 +220,7 @@ def parse_observed(body: bytes, *, host: str, root: str, units: Sequence[str]) -
         managed=frozenset(PurePosixPath(path) for path, _, _ in said.get("managed", [])),
         stored=frozenset(digest for (digest,) in said.get("stored", [])),
         owed=frozenset(unit for (unit,) in said.get("owed", [])),
+        restoring=next((text for (text,) in said.get("restoring", [])), ""),
         died="died" in said,
     )
 

@@ -6,11 +6,10 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from functools import partial
 
 from hardway import render
-from hardway.components.daemon import SYSTEM
+from hardway.components.daemon import SYSTEM, declared
 from hardway.desired import Check, Component, Stage, Template
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
@@ -128,9 +127,9 @@ def _process(component: Component, inventory: Inventory, said: Mapping[str, str]
         more, less = sorted(set(flags) - set(argv)), sorted(set(argv) - set(flags))
         differ = [*(f"it has {word}" for word in more), *(f"it lacks {word}" for word in less)] or ["they are in another order"]
         yield f"its flags are not those of the rendered unit: {', '.join(differ)}"
-    declared = _declared(component, inventory)
-    if declared and not re.search(rf"(?<![\w.]){re.escape(declared)}(?![\w.])", said["version"].replace(" v", " ")):
-        yield f"it says it is {said['version'].partition(chr(10))[0]!r}, declared is {declared}"
+    version = declared(component, inventory)
+    if version and not re.search(rf"(?<![\w.]){re.escape(version)}(?![\w.])", said["version"].replace(" v", " ")):
+        yield f"it says it is {said['version'].partition(chr(10))[0]!r}, declared is {version}"
 
 
 def _rendered(component: Component, stage: Stage, host: Host) -> str:
@@ -140,14 +139,6 @@ def _rendered(component: Component, stage: Stage, host: Host) -> str:
     if not isinstance(content, Template):
         raise Mistake.at(component.unit, "is not made from a template")
     return render.text(content, inventory=stage.inventory, host=host, facts=facts)
-
-
-def _declared(component: Component, inventory: Inventory) -> str | None:
-    """The version that the inventory names; None for what comes with the distribution."""
-    if not component.programs:
-        return None
-    versions: dict[str, str] = asdict(inventory.versions)
-    return versions.get(component.name, versions["kubernetes"] if component.name.startswith("kube") else None)
 
 
 def _answers(text: str, mark: str) -> Mapping[str, str]:

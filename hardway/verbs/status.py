@@ -1,0 +1,98 @@
+"""status: how a cluster stands, in about a second."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import task
+
+from hardway.verbs.program.session import Session
+
+if TYPE_CHECKING:
+    from hardway.status import Daemon, Standing, Status
+
+
+@task(auto_shortflags=False, help={"json": "write all of it as JSON to this file, - for standard output"})
+def status(c: Context, json: str = "") -> None:
+    """Show how the cluster stands: daemons, versions, leaders, drift, what a push still owes; exits 1 if something is down."""
+    session = Session.open(c)
+    with session.console.step("status"):
+        found = look(session)
+    if json:
+        session.console.json(found.document, json)
+    if json != "-":
+        _show(session, found)
+    raise Exit(code=1 if found.down else 0)
+
+
+def look(session: Session) -> Status:
+    """Ask every host; a certificate that a push would issue is issued into a copy that is gone afterwards, as `plan` does."""
+    from datetime import UTC, datetime
+
+    from hardway.pki import declared
+    from hardway.pki.register import register
+    from hardway.state import State
+    from hardway.status import status as ask
+    from hardway.verbs.program.running import programs, running
+
+    def quiet(_: str) -> None:
+        """What a plan would tell of is not narrated here."""
+
+    now = datetime.now(UTC)
+    items = register(declared.load(session.certs), session.inventory, State(session.state), now)
+    with State(session.state).draft() as draft, running(session, draft.state, quiet) as cluster:
+        return ask(cluster, programs(session, session.console.tell, bring=False), items, now)
+
+
+def _show(session: Session, found: Status) -> None:
+    console = session.console
+    console.table(
+        ("host", "component", "state", "since", "version", "well"),
+        [row for one in found.standings for row in _rows(one)],
+    )
+    console.result("")
+    for component, host in found.leaders.items():
+        console.result(f"{component}: {f'{host} leads' if host else 'nobody leads'}")
+    console.result(_drift(found))
+    for host, unit in found.owed:
+        console.result(f"{host}: a push still owes {unit} a restart; ./inv push makes up for it")
+    if found.expires and found.expires.not_after:
+        on = f" of {found.expires.host}" if found.expires.host else ""
+        console.result(f"first to expire: {found.expires.name}{on}, {found.expires.not_after:%Y-%m-%d}, in {found.days} days")
+    for one in found.standings:
+        for finding in one.findings:
+            console.warn(finding)
+    for where, what in found.down:
+        console.result(f"{where}: {what}", style="red")
+    console.tell(f"* {'something is down' if found.down else 'all is well'}")
+
+
+def _rows(one: Standing) -> list[tuple[str, ...]]:
+    if one.why:
+        return [(one.host.name, "", "no answer", "", "", "no")]
+    return [
+        (
+            one.host.name,
+            daemon.component,
+            daemon.state.active if daemon.state else "not installed",
+            daemon.since,
+            _version(daemon),
+            "no" if daemon.why else "yes",
+        )
+        for daemon in one.daemons
+    ]
+
+
+def _version(daemon: Daemon) -> str:
+    """What runs; with what is declared where that is another."""
+    if daemon.declared is None or daemon.runs == daemon.declared:
+        return daemon.runs or "the system's"
+    return f"{daemon.runs or 'unknown'} ({daemon.declared} is declared)"
+
+
+def _drift(found: Status) -> str:
+    parts = [(one.host.name, one.changes) for one in found.standings] + [("cluster", found.objects)]
+    shown = ", ".join(f"{name} {'unknown' if changes is None else changes}" for name, changes in parts if changes != 0)
+    return f"a push would change: {shown}; ./inv plan shows it" if shown else "a push would change nothing"
