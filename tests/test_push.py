@@ -140,6 +140,21 @@ def test_the_one_that_is_ill_goes_first_because_the_push_may_mend_it(monkeypatch
     assert [line.split()[0] for line in seen if "apply" in line] == ["controller-3", "controller-1", "controller-2"]
 
 
+def test_members_none_of_which_is_well_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when every certificate has expired: none becomes well before the others."""
+    cluster = FakeCluster()
+
+    def ask(_: Live, host: Host) -> str | None:
+        applied = {line.split()[0] for line in cluster.seen if "apply" in line}
+        return None if len(applied) == len(CONTROLLERS) else f"{host.name} has lost its peers"
+
+    monkeypatch.setattr(roll, "ALL", (component(ask),))
+    push(cast("Cluster", cluster), found(UP), lambda _: None)
+
+    assert sorted(cluster.seen[1:4]) == [f"controller-{n} apply restart" for n in (1, 2, 3)]
+    assert sorted(cluster.seen[4:7]) == [f"controller-{n} settle x.service" for n in (1, 2, 3)]
+
+
 def test_nothing_to_do_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     survey = dataclasses.replace(found(UP), plans=tuple(Plan(host=host, changes=()) for host in CONTROLLERS))
 

@@ -77,9 +77,9 @@ class Report:
             elif item.not_after - self.asked <= self._near(item):
                 yield f"expires on {item.not_after:%Y-%m-%d}, in {self.days(one)} days"
         if one.on_host == "missing":
-            yield f"{item.path} is not there; `./inv push` brings it"
+            yield "the host has not got it; `./inv push` brings it"
         if one.on_host == "differs":
-            yield f"{item.path} is not what state/ has; `./inv push` brings it"
+            yield "the host has another one than state/; `./inv push` brings it"
         if one.wire and one.wire.shown and one.wire.shown.serial != item.serial:
             yield f"{differs(one.wire)}; state/ has {f'{item.serial:x}' if item.serial else 'none'}"
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     },
 )
 def certs(c: Context, json: str = "", prometheus: str = "", warn_days: str = "") -> None:
-    """Show every certificate, key and authority: until when, read by whom, and what is served on the wire.
+    """Show every certificate and key: until when, read by whom, and what is served on the wire.
 
     For cron: exits 1 if something is wrong, has expired or is about to, or is served differently; 3 if nothing is wrong but
     a host or a port did not answer; 0 if all is well. It changes nothing.

@@ -123,6 +123,31 @@ def test_certificates_are_renewed_in_their_window_and_not_before(ensure: Ensure,
     assert content(state).items() >= authorities.items()
 
 
+def test_certificates_that_were_chosen_are_made_again_and_no_others(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime
+) -> None:
+    before = content(state)
+
+    made = issue.ensure(declarations, inventory, state, now, chosen=lambda one: one.file == PEER)
+
+    assert [str(one) for one in made] == [f"{PEER.removeprefix('pki/')}: asked for"]
+    assert {name for name, data in content(state).items() if before[name] != data} == {PEER}
+
+
+@pytest.mark.usefixtures("empty")
+def test_a_short_life_is_renewed_in_its_last_third_and_not_always(ensure: Ensure, declarations: Declarations, now: datetime) -> None:
+    authorities = tuple(
+        replace(authority, certificates={name: replace(one, days=6) for name, one in authority.certificates.items()})
+        for authority in declarations.authorities
+    )
+    short = replace(declarations, authorities=authorities)
+    ensure(declared=short)
+
+    assert ensure(declared=short, at=now + timedelta(days=3, hours=23)) == {}
+    assert set(ensure(declared=short, at=now + timedelta(days=4, hours=1)).values()) == {f"expires on {now + timedelta(days=6):%Y-%m-%d}"}
+    assert ensure(declared=short, at=now + timedelta(days=4, hours=1)) == {}
+
+
 def test_an_expired_certificate_is_said_to_be_so(ensure: Ensure, now: datetime) -> None:
     assert set(ensure(at=now + timedelta(days=400)).values()) == {"expired"}
 

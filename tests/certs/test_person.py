@@ -1,0 +1,79 @@
+"""Access for a person: short, whole, quoted; and what is refused."""
+
+from __future__ import annotations
+
+import ssl
+from base64 import b64decode
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from hardway.certs.person import Person, _rule, issued, kubeconfig, naming
+from hardway.errors import Mistake
+from hardway.inventory import Inventory
+from hardway.inventory.document import Document
+from hardway.pki.pair import Pair
+from hardway.state import State
+from tests.certs.conftest import FakeCluster
+
+JANE = Person(user="jane", group="team: a", lifetime=timedelta(hours=8))
+
+
+def test_a_certificate_for_a_person_is_short_and_kept_nowhere(state: State, now: datetime) -> None:
+    before = {name: state.read(name) for name in state.glob("**/*")}
+
+    pair = Pair.parse(issued(JANE, state, now).data)
+
+    assert pair.certificate.subject.rfc4514_string() == "CN=jane,O=team: a"
+    assert pair.certificate.not_valid_after_utc == now + timedelta(hours=8)
+    assert {name: state.read(name) for name in state.glob("**/*")} == before
+
+
+@pytest.mark.parametrize(
+    ("person", "why"),
+    [
+        (Person(user="system:admin", group=None, lifetime=timedelta(hours=1)), "system:admin: names that begin with system:"),
+        (Person(user="jane", group="system:masters", lifetime=timedelta(hours=1)), "system:masters: names that begin with system:"),
+        (Person(user="a\nb", group=None, lifetime=timedelta(hours=1)), "can be printed"),
+        (Person(user="j" * 65, group=None, lifetime=timedelta(hours=1)), "1 to 64 characters"),
+        (Person(user="jane", group=None, lifetime=timedelta(days=31)), "5 minutes to 30 days"),
+        (Person(user="jane", group=None, lifetime=timedelta(0)), "5 minutes to 30 days"),
+    ],
+)
+def test_what_is_not_a_persons_is_refused(state: State, now: datetime, person: Person, why: str) -> None:
+    with pytest.raises(Mistake, match=why):
+        issued(person, state, now)
+
+
+def test_an_embedded_kubeconfig_holds_all_of_it(inventory: Inventory, cluster: FakeCluster, state: State, now: datetime) -> None:
+    pair = issued(JANE, state, now)
+    odd = Person(user="o: 'jane", group=None, lifetime=JANE.lifetime)
+
+    found = Document.parse(kubeconfig(inventory, cluster.credentials, odd, pair).data.decode(), name="x").data
+
+    (user,) = found["users"]
+    assert user["name"] == found["contexts"][0]["context"]["user"] == "o: 'jane"
+    assert b64decode(user["user"]["client-certificate-data"]) == pair.data
+    assert found["clusters"][0]["cluster"]["server"] == inventory.server
+    ssl.create_default_context(cadata=b64decode(found["clusters"][0]["cluster"]["certificate-authority-data"]).decode())
+
+
+def test_one_that_names_files_names_those_beside_it(inventory: Inventory) -> None:
+    found = Document.parse(naming(inventory, JANE, "jane.pem", "jane.ca.crt").data.decode(), name="x").data
+
+    assert found["users"][0]["user"] == {"client-certificate": "jane.pem", "client-key": "jane.pem"}
+    assert not Path(found["clusters"][0]["cluster"]["certificate-authority"]).is_absolute()
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, "everything"),
+        ({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}, "get, list pods"),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": list("abcdefgh")}, "get a, b, c, d, e and 3 more"),
+        ({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}, "get secrets named x"),
+    ],
+)
+def test_a_rule_is_told_in_few_words(rule: dict[str, list[str]], told: str) -> None:
+    assert _rule(rule) == told
