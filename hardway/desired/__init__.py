@@ -3,7 +3,7 @@
 Numbers in brackets are the rules in docs/design.md.
 """
 
-from hardway.desired.component import Check, Component, Gate, Roll, Serving
+from hardway.desired.component import Check, Component, Gate, Permission, Roll, Serving
 from hardway.desired.files import Blob, Content, File, Manifest, Part, Pickup, Program, Secret, Template, Text, Use
 from hardway.desired.questions import Answer, Live, Shown, Stage
 
@@ -18,6 +18,7 @@ __all__ = [
     "Live",
     "Manifest",
     "Part",
+    "Permission",
     "Pickup",
     "Program",
     "Roll",

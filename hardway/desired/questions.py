@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from hardway.desired.files import Secret
     from hardway.inventory import Host, Inventory
     from hardway.observed import Observed
 
@@ -95,8 +96,25 @@ class Stage(Live, Protocol):
         """POST an object, to one host's API server or through the endpoint, and remember to delete it."""
         ...
 
+    def visit(
+        self,
+        url: str,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
+        pair: Secret | None = None,
+        token: str | None = None,
+    ) -> Answer:
+        """A request over a connection of its own, tried once: by whom a certificate or a token names, or by nobody in particular."""
+        ...
+
+    def issue(self, authority: str, common_name: str, organization: str | None = None, *, expired: bool = False) -> Secret:
+        """A client certificate and its key, good for minutes and kept in memory; Skipped where the authority's key is not at hand."""
+        ...
+
     def began(self, host: Host) -> Observed:
-        """The host as it was when the run began."""
+        """The host as it was when the run began; a unit that the run itself has stopped, as it was started again."""
         ...
 
     def kubectl(self, *argv: str) -> str | None:
@@ -111,6 +129,6 @@ class Stage(Live, Protocol):
         """Ask until the answer is None; a Mistake with the last answer when the time is over."""
         ...
 
-    def stopped(self, host: Host, unit: str) -> AbstractContextManager[None]:
-        """A unit stopped for as long as the context lasts."""
+    def stopped(self, host: Host, *units: str, killed: bool = False) -> AbstractContextManager[None]:
+        """Units that do not run for as long as the context lasts: asked to stop, or killed as by a loss of power."""
         ...

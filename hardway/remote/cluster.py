@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from hardway.components import etcd, kube_apiserver
 from hardway.desired import Answer, Manifest, Secret, Shown
@@ -107,6 +108,25 @@ class Cluster:
             return self._administrator().request(method, self._base(host), path, body=body)
         client = self._client("token", lambda: Client(self.dial, tls.client(trusted=self._bundle("kubernetes"))))
         return client.request(method, self._base(host), path, body=body, headers={"Authorization": f"Bearer {token}"})
+
+    def visit(
+        self,
+        url: str,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
+        pair: Secret | None = None,
+        token: str | None = None,
+    ) -> Answer:
+        """A request over a connection of its own, tried once: by whom a certificate or a token names, or by nobody in particular."""
+        authority = "etcd" if urlsplit(url).port in {etcd.CLIENT_PORT, etcd.PEER_PORT} else "kubernetes"
+        client = Client(self.dial, tls.client(trusted=self._bundle(authority), pair=pair), retries=0)
+        headers: dict[bytes | str, bytes | str] = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            return client.request(method, url, path, body=body, headers=headers)
+        finally:
+            client.close()
 
     def apply(self, manifest: Manifest, *, dry_run: bool, masters: bool = False, host: Host | None = None) -> Answer:
         """Server-side apply with our own field manager."""

@@ -97,11 +97,12 @@ class Client:
     dial: Dial
     context: ssl.SSLContext
     server_name: str | None = None  # asked for by SNI and verified, instead of the address
+    retries: int = 1  # of a connection that does not come about
     pool: httpcore2.ConnectionPool = field(init=False)
 
     def __post_init__(self) -> None:
         pool = httpcore2.ConnectionPool(
-            ssl_context=self.context, network_backend=Backend(self.dial), max_connections=64, keepalive_expiry=30, retries=1
+            ssl_context=self.context, network_backend=Backend(self.dial), max_connections=64, keepalive_expiry=30, retries=self.retries
         )
         object.__setattr__(self, "pool", pool)
 
@@ -121,7 +122,7 @@ class Client:
         sent: dict[bytes | str, bytes | str] = {"Accept": "application/json", "Host": base.partition("://")[2], **(headers or {})}
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
-            sent.setdefault("Content-Type", "application/json")
+            sent.setdefault("Content-Type", "application/merge-patch+json" if method == "PATCH" else "application/json")
         try:
             with self.pool.stream(method, f"{base}{path}", headers=sent, content=data, extensions=extensions) as response:
                 content = response.read()

@@ -9,24 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from hardway.desired import Answer, Live, Shown
+from hardway.desired import Answer, Live, Secret, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Observed
 from hardway.remote.fanout import Failure, attempt
+from hardway.smoke.outage import Outage
+from hardway.smoke.removal import LABEL, NAME, NAMESPACES, OLD, Leftover, leftovers, pods, remove
+from hardway.smoke.verdict import Skipped
 
-NAME = "hardway-smoke"
-LABEL = {"app.kubernetes.io/managed-by": NAME}
-NAMESPACES = "/api/v1/namespaces"
-NODES = "/api/v1/nodes"
-AT_ONCE_AND_FOR_ALL = {"gracePeriodSeconds": 0}  # no kubelet answers for a Pod on a Node object of our own
 PAUSE = 0.2  # seconds between two questions
 GONE = 60.0  # seconds that a namespace may take to go; the controller manager lets it rest for 5 first
+
+Issue = Callable[[str, str, str | None, bool], Secret]  # authority, common name, organization, whether it has expired
 
 
 class Actor(Live, Protocol):
@@ -36,18 +36,31 @@ class Actor(Live, Protocol):
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, host: Host | None = None, token: str | None = None
     ) -> Answer: ...
 
+    def visit(
+        self,
+        url: str,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
+        pair: Secret | None = None,
+        token: str | None = None,
+    ) -> Answer: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kubectl:
-    """The cluster's own kubectl, as the administrator."""
+    """A kubectl, and how it reaches the cluster."""
 
     program: Path
     kubeconfig: Path
+    context: str = ""  # of the kubeconfig; its current one if empty
+    cache: Path | None = None  # kubectl's own place if none is named
 
     def run(self, *argv: str) -> str:
         """Its standard output; a Mistake with what it said if it fails."""
-        options = ("--kubeconfig", str(self.kubeconfig), "--request-timeout=30s")
-        environment = {**os.environ, "KUBECACHEDIR": str(self.kubeconfig.parent / "kubectl-cache")}
+        options = ("--kubeconfig", str(self.kubeconfig), "--request-timeout=30s", *(("--context", self.context) if self.context else ()))
+        environment = {**os.environ, **({"KUBECACHEDIR": str(self.cache)} if self.cache else {})}
         done = subprocess.run([self.program, *options, *argv], capture_output=True, text=True, timeout=60, env=environment, check=False)
         if done.returncode:
             raise Mistake.at("kubectl", f"`kubectl {' '.join(argv)}` ended with {done.returncode}: {done.stderr.strip()}")
@@ -57,16 +70,27 @@ class Kubectl:
 class ClusterStage:
     """Satisfies Stage on a running cluster. A context: leaving it removes what was made."""
 
-    def __init__(self, actor: Actor, *, observe: Callable[[Host], Observed], kubectl: Kubectl | None, tell: Callable[[str], None]) -> None:
-        """`observe` asks a host for its facts and units; without kubectl the checks that need it are skipped."""
+    def __init__(
+        self,
+        actor: Actor,
+        *,
+        observe: Callable[[Host], Observed],
+        issue: Issue,
+        kubectl: Kubectl | None,
+        tell: Callable[[str], None],
+        space: str = "",
+    ) -> None:
+        """`observe` asks a host for its facts and units; `space` is a namespace that is there and stays, else the run makes its own."""
         self._actor = actor
         self._observe = observe
+        self._issue = issue
         self._kubectl = kubectl
         self._tell = tell
-        self._began: Mapping[Host, Observed | Failure] = {}
+        self._began: dict[Host, Observed | Failure] = {}
         self._made: list[str] = []  # paths of objects, oldest first
-        self._namespace = ""
-        self._stopped: list[tuple[Host, str]] = []
+        self._space = space
+        self._namespace = space
+        self._out: list[Outage] = []
         self._making = threading.Lock()
         self._over = threading.Event()
         self.left: tuple[str, ...] = ()  # what could not be put back
@@ -127,6 +151,24 @@ class ClusterStage:
     ) -> Answer:
         return self._actor.request(method, path, body, host=host, token=token)
 
+    def visit(
+        self,
+        url: str,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
+        pair: Secret | None = None,
+        token: str | None = None,
+    ) -> Answer:
+        return self._actor.visit(url, path, method=method, body=body, pair=pair, token=token)
+
+    def issue(self, authority: str, common_name: str, organization: str | None = None, *, expired: bool = False) -> Secret:
+        try:
+            return self._issue(authority, common_name, organization, expired)
+        except Mistake as mistake:
+            raise Skipped(f"no certificate can be issued: {mistake}") from mistake
+
     def create(self, path: str, body: Mapping[str, Any], *, host: Host | None = None) -> Mapping[str, Any]:
         made = self._post(path, body, host)
         with self._making:
@@ -148,15 +190,17 @@ class ClusterStage:
                 raise Mistake.at("", f"interrupted: {answer}")
 
     @contextmanager
-    def stopped(self, host: Host, unit: str) -> Iterator[None]:
-        what = (host, unit)
-        self._stopped.append(what)
+    def stopped(self, host: Host, *units: str, killed: bool = False) -> Iterator[None]:
+        outage = Outage(host=host, units=units, killed=killed)
+        outage.check(self.run)
+        self._out.append(outage)
         try:
-            self.run(host, "systemctl", "stop", unit)
+            outage.begin(self.run)
             yield
         finally:
-            self.run(host, "systemctl", "start", unit)
-            self._stopped.remove(what)
+            outage.end(self.run)
+            self._out.remove(outage)
+            self._renew(outage)
 
     def give_up(self) -> None:
         """Whoever waits on this stage stops waiting."""
@@ -172,27 +216,32 @@ class ClusterStage:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over = threading.Event()  # also after an interruption what was made is waited for until it has gone
         left = []
-        for host, unit in reversed(self._stopped):
+        for outage in reversed(self._out):
             try:
-                self.run(host, "systemctl", "start", unit)
+                outage.end(self.run)
             except Mistake as mistake:
-                left.append(f"{unit} on {host.name} is stopped: {mistake}")
-        left += self._remove(*reversed(self._made), *([f"{NAMESPACES}/{self._namespace}"] if self._namespace else []))
-        if self._namespace and not left:
-            left += self._gone([self._namespace])
-        self.left = tuple(left)
-        for one in left:
+                left.append(f"{outage} is stopped: {mistake}")
+        own = [] if self._space or not self._namespace else [self._namespace]
+        left += remove(self, *reversed(self._made), *(f"{NAMESPACES}/{space}" for space in own))
+        self.left = (*left, *([] if left else self._gone(own)))
+        for one in self.left:
             self._tell(f"{one}; `./inv smoke --cleanup` removes what is left")
 
-    def cleanup(self) -> tuple[str, ...]:
-        """Remove what killed runs have left in the cluster; the names of it."""
-        selector = "labelSelector=" + ",".join(f"{key}%3D{value}" for key, value in LABEL.items())
-        spaces = self._listed(f"{NAMESPACES}?{selector}")
-        nodes = self._listed(f"{NODES}?{selector}")
-        pods = [f"{NAMESPACES}/{space}/pods/{pod}" for space in spaces for pod in self._listed(f"{NAMESPACES}/{space}/pods")]
-        left = self._remove(*pods, *(f"{NODES}/{node}" for node in nodes), *(f"{NAMESPACES}/{space}" for space in spaces))
+    def cleanup(self, *, every: bool = False) -> tuple[tuple[Leftover, ...], tuple[Leftover, ...]]:
+        """Remove what killed runs have left; that, and what is so young that its run may be going on, which is spared unless `every`."""
+        found = leftovers(self, self._space)
+        removed = tuple(one for one in found if every or one.age > OLD)
+        spaces = [one.path.rpartition("/")[2] for one in removed if one.path.startswith(f"{NAMESPACES}/") and not self._space]
+        left = remove(self, *pods(self, spaces), *(one.path for one in reversed(removed)))
         self.left = (*left, *self._gone(spaces))
-        return (*(f"namespace/{space}" for space in spaces), *(f"node/{node}" for node in nodes))
+        return removed, tuple(one for one in found if one not in removed)
+
+    def _renew(self, outage: Outage) -> None:
+        """What the run has restarted itself did not restart by itself."""
+        before = self._began.get(outage.host)
+        if isinstance(before, Observed):
+            now = self._observe(outage.host).units
+            self._began[outage.host] = replace(before, units={**before.units, **{unit: now[unit] for unit in outage.units if unit in now}})
 
     def _post(self, path: str, body: Mapping[str, Any], host: Host | None = None) -> Mapping[str, Any]:
         metadata = body["metadata"]
@@ -203,19 +252,6 @@ class ClusterStage:
             raise Mistake.at(f"{host.name if host else 'the API'}: POST {path}", f"{answer.status} {document.get('message', '')}")
         return document
 
-    def _remove(self, *paths: str) -> list[str]:
-        """Delete objects; those that are neither gone nor going."""
-
-        def refused(path: str) -> str | None:
-            try:
-                answer = self.request("DELETE", path, AT_ONCE_AND_FOR_ALL)
-            except Mistake as mistake:
-                return str(mistake)
-            # 409: a namespace that is already going says so.
-            return None if answer.status in {200, 202, 404, 409} else f"the API server answers {answer.status}"
-
-        return [f"{path} is still there: {reason}" for path in paths if (reason := refused(path))]
-
     def _gone(self, spaces: list[str]) -> list[str]:
         """Wait until namespaces are really gone; those that are not."""
 
@@ -224,16 +260,10 @@ class ClusterStage:
             return f"{', '.join(there)} is still going" if there else None
 
         try:
-            self.wait(going, GONE)
+            self.wait(going, GONE if spaces else 0)
         except Mistake as mistake:
             return [f"namespaces: {mistake}"]
         return []
-
-    def _listed(self, path: str) -> list[str]:
-        answer = self.api(path)
-        if answer.status != 200:
-            raise Mistake.at("the API", f"it answers {answer.status} to GET {path}")
-        return [item["metadata"]["name"] for item in answer.json()["items"]]
 
 
 def unique(name: str) -> str:

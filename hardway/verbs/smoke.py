@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,16 +14,22 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from hardway.errors import Mistake
+from hardway.verbs.program.cli import USAGE
+from hardway.verbs.program.elsewhere import Asked, kubectl_program, stranger
 from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
-    from hardway.desired import Check
+    from hardway.desired import Check, Secret
     from hardway.inventory import Host
     from hardway.observed import Observed
     from hardway.remote.cluster import Cluster
     from hardway.smoke import ClusterStage, Report
 
+    Opens = Callable[["Tell"], AbstractContextManager[ClusterStage]]
+
 Tell = Callable[[str], None]
+
+SHORT = 15  # minutes that a certificate for one run is good for
 
 HELP = {
     "component": "only the checks of this component",
@@ -30,35 +37,98 @@ HELP = {
     "list": "show the checks and what each proves, and run none",
     "json": "write the report as JSON to this file, - for standard output",
     "junit": "write the report as JUnit XML to this file",
-    "cleanup": "only remove what a killed run has left in the cluster",
+    "disruptive": "also the checks that stop and kill services, and start them again",
+    "cleanup": "only remove what killed runs have left in the cluster",
+    "all": "with --cleanup: also what is so young that its run may be going on",
+    "kubeconfig": "prove the cluster of this kubeconfig, which need not be ours: only by its API, in one namespace",
+    "context": "with --kubeconfig: this context",
+    "namespace": "with --kubeconfig: this namespace, which has to be there",
+    "read-only": "with --kubeconfig: only checks that write nothing",
+    "print-rbac": "with --kubeconfig: write the smallest Roles that the checks need, and run none",
+    "yes": "with --kubeconfig: write what is announced",
 }
 
 
 @task(auto_shortflags=False, help=HELP)
 def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
-    c: Context, component: str = "", check: str = "", list_: bool = False, json: str = "", junit: str = "", cleanup: bool = False
+    c: Context,
+    component: str = "",
+    check: str = "",
+    list_: bool = False,
+    json: str = "",
+    junit: str = "",
+    disruptive: bool = False,
+    cleanup: bool = False,
+    all_: bool = False,
+    kubeconfig: str = "",
+    context: str = "",
+    namespace: str = "",
+    read_only: bool = False,
+    print_rbac: bool = False,
+    yes: bool = False,
 ) -> None:
     """Prove a running cluster: what each component must do, check by check, with the evidence."""
+    if not kubeconfig and (context or namespace or read_only or print_rbac or yes):
+        raise Exit("smoke: --context, --namespace, --read-only, --print-rbac and --yes go with --kubeconfig", code=USAGE)
+    if kubeconfig and disruptive:
+        raise Exit("smoke: nothing is stopped on a cluster that is known by its kubeconfig alone", code=USAGE)
     session = Session.open(c)
     chosen = choose(component, check)
     if list_:
         session.console.table(("check", "needs", "proves"), [(one.name, ", ".join(sorted(one.needs)), one.proves) for one in chosen])
+    elif kubeconfig:
+        asked = Asked(Path(kubeconfig), context, namespace, read_only=read_only, yes=yes)
+        with stranger(session, asked) as there:
+            if print_rbac:
+                session.console.result(there.rbac(chosen).rstrip())
+            elif cleanup:
+                swept(session, there.stage(session.console.tell), every=all_)
+            else:
+                checks = there.agreed(chosen)
+                shown(session, prove(session, lambda tell: nullcontext(there.stage(tell)), checks, {"api"}), json, junit)
     elif cleanup:
-        reap(session)
+        reap(session, every=all_)
     else:
-        report(session, chosen, json=json, junit=junit)
+        report(session, chosen, json=json, junit=junit, disruptive=disruptive, named=bool(check))
 
 
-def report(session: Session, checks: Iterable[Check] = (), *, json: str = "", junit: str = "") -> None:
+def report(
+    session: Session, checks: Iterable[Check] = (), *, json: str = "", junit: str = "", disruptive: bool = False, named: bool = False
+) -> None:
     """Run checks, all of them if none are named, and show how each ended; the verb fails if one of them did."""
     from hardway.smoke import CHECKS
-    from hardway.smoke import smoke as run
-    from hardway.state import State
-    from hardway.verbs.program.running import running
 
+    chosen = tuple(checks) or CHECKS
+    if not disruptive and not named:
+        chosen = tuple(one for one in chosen if "disruptive" not in one.needs)
+
+    have = {"api", "hosts", "namespace"} | ({"disruptive"} if disruptive else set())
+
+    @contextmanager
+    def stage(tell: Tell) -> Iterator[ClusterStage]:
+        from hardway.state import State
+        from hardway.verbs.program.running import running
+
+        with ExitStack() as stack:
+            cluster = stack.enter_context(running(session, State(session.state), tell, issuing=False))
+            if disruptive:
+                stack.enter_context(cluster.lock(session.inventory.hosts, "smoke --disruptive"))
+            yield _stage(session, cluster, tell)
+
+    shown(session, prove(session, stage, chosen, have), json, junit)
+
+
+def prove(session: Session, stage: Opens, checks: tuple[Check, ...], have: Collection[str]) -> Report:
+    """Run checks on a stage."""
+    from hardway.smoke import smoke as run
+
+    with session.console.step("smoke") as tell, stage(tell) as on:
+        return run(checks, on, have=have, tell=tell)
+
+
+def shown(session: Session, found: Report, json: str, junit: str) -> None:
+    """Show how each check ended; the verb fails if one of them did."""
     console = session.console
-    with console.step("smoke") as tell, running(session, State(session.state), tell, issuing=False) as cluster:
-        found = run(tuple(checks) or CHECKS, _stage(session, cluster, tell), have={"api", "hosts"}, tell=tell)
     if junit:
         _write(Path(junit), found.junit)
     if json:
@@ -85,20 +155,25 @@ def _explain(session: Session, found: Report) -> None:
             shown.add(one.evidence)
 
 
-def reap(session: Session) -> None:
-    """Remove what killed runs have left."""
+def reap(session: Session, *, every: bool) -> None:
+    """Remove what killed runs have left in a cluster of ours."""
     from hardway.state import State
     from hardway.verbs.program.running import running
 
-    tell = session.console.tell
-    with running(session, State(session.state), tell, issuing=False) as cluster:
-        stage = _stage(session, cluster, tell)
-        names = stage.cleanup()
-    for name in names:
-        session.console.result(f"removed {name}")
-    for one in stage.left:
-        session.console.tell(one)
-    if not names:
+    with running(session, State(session.state), session.console.tell, issuing=False) as cluster:
+        swept(session, _stage(session, cluster, session.console.tell), every=every)
+
+
+def swept(session: Session, stage: ClusterStage, *, every: bool) -> None:
+    """Remove what killed runs have left, and say what was spared."""
+    removed, spared = stage.cleanup(every=every)
+    for one in removed:
+        session.console.result(f"removed {one}")
+    for one in spared:
+        session.console.result(f"kept {one}: it is {one.age:.0f} s old, so its run may be going on; --all removes it too")
+    for left in stage.left:
+        session.console.tell(left)
+    if not removed and not spared:
         session.console.result("nothing was left")
     if stage.left:
         raise Exit(code=1)
@@ -122,21 +197,24 @@ def choose(component: str, check: str) -> tuple[Check, ...]:
 
 
 def _stage(session: Session, cluster: Cluster, tell: Tell) -> ClusterStage:
-    from hardway.binaries.fetch import CACHE, fetch
     from hardway.components import ALL
-    from hardway.remote.protocol import ARCHITECTURES
+    from hardway.pki.issue import short_lived
     from hardway.smoke import ClusterStage, Kubectl
+    from hardway.state import State
     from hardway.verbs.program.running import KUBECONFIG
 
     def observe(host: Host) -> Observed:
         return cluster.machine(host).observe(frozenset(), [component.unit for component in ALL if component.on in host.roles])
 
+    def issue(authority: str, common_name: str, organization: str | None, expired: bool) -> Secret:
+        now = datetime.now(UTC) - (timedelta(hours=1) if expired else timedelta())
+        return short_lived(State(session.state), authority, common_name, organization, SHORT, now)
+
     kubeconfig = session.state / KUBECONFIG
     kubectl = None
-    if kubeconfig.exists() and (arch := ARCHITECTURES.get(platform.machine())):
-        program = fetch(["kubectl"], arch, session.inventory, CACHE, tell, pins=session.state / "pins.json")["kubectl"]
-        kubectl = Kubectl(program=program.path, kubeconfig=kubeconfig)
-    return ClusterStage(cluster, observe=observe, kubectl=kubectl, tell=tell)
+    if kubeconfig.exists() and (program := kubectl_program(session, tell)):
+        kubectl = Kubectl(program=program, kubeconfig=kubeconfig, cache=session.state / "kubectl-cache")
+    return ClusterStage(cluster, observe=observe, issue=issue, kubectl=kubectl, tell=tell)
 
 
 def _write(path: Path, text: str) -> None:

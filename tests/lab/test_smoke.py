@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -17,18 +16,13 @@ import pytest
 from hardway.components import etcd, kube_apiserver
 from hardway.components.lease import holder_renews
 from hardway.inventory import Host
-from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
-from hardway.smoke import CHECKS, ClusterStage, Kubectl, runner
-from hardway.smoke.report import Result
-from hardway.verbs import smoke as verb
-from hardway.verbs.program.console import Console
-from hardway.verbs.program.session import Session
+from hardway.smoke import ClusterStage, Kubectl
 from tests.lab.conftest import LabCluster
+from tests.lab.sabotage import afresh, assert_green, assert_red, fresh, passes, shell, until, with_flags, without_flags
 
 pytestmark = pytest.mark.lab
 
-DROP_IN = "/run/systemd/system/{unit}.d/sabotage.conf"
 HAPROXY = """use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die $!; print $s "$ARGV[1]\\n"; print while <$s>;"""
 
 
@@ -45,75 +39,6 @@ def well(cluster: LabCluster) -> Iterator[None]:
 def stage(cluster: LabCluster) -> Iterator[ClusterStage]:
     with fresh(cluster) as on:
         yield on
-
-
-@contextmanager
-def fresh(cluster: LabCluster) -> Iterator[ClusterStage]:
-    """A run's stage, whose beginning is now."""
-    session = Session(inventory=cluster.inventory, console=Console())
-    with verb._stage(session, cluster.live, print) as on:
-        yield on
-
-
-def passes(cluster: LabCluster) -> None:
-    """The whole report of a cluster that is well."""
-    done = cluster.inv("smoke", "--json", "-")
-    found = json.loads(done.stdout)
-    assert {one["name"]: (one["status"], one["reason"]) for one in found["checks"]} == {check.name: ("passed", "") for check in CHECKS}
-    assert done.returncode == 0
-
-
-def verdicts(stage: ClusterStage, *names: str) -> dict[str, Result]:
-    chosen = [check for check in CHECKS if check.name in names]
-    assert len(chosen) == len(names)
-    return {result.name: result for result in runner.run(chosen, stage, have={"api", "hosts"}, tell=print)}
-
-
-def assert_red(stage: ClusterStage, **reasons: str) -> None:
-    """Checks that must fail, each with what must be in its reason; `__` stands for the dot, `_` for the dash."""
-    names = {name.replace("__", ".").replace("_", "-"): reason for name, reason in reasons.items()}
-    found = verdicts(stage, *names)
-    assert {name: result.status for name, result in found.items()} == dict.fromkeys(names, "failed")
-    for name, reason in names.items():
-        assert reason in found[name].reason
-        assert "the check itself broke" not in found[name].reason
-
-
-def assert_green(stage: ClusterStage, *names: str) -> None:
-    assert {name: result.reason for name, result in verdicts(stage, *names).items()} == dict.fromkeys(names, "")
-
-
-def shell(live: Cluster, host: Host, script: str, *argv: str) -> str:
-    return live.run(host, "sh", "-ec", script, "sh", *argv)
-
-
-def with_flags(live: Cluster, host: Host, unit: str, *flags: str) -> None:
-    """A drop-in that gives a daemon more flags; what comes last wins."""
-    text = live.run(host, "cat", f"/etc/systemd/system/{unit}")
-    exec_start = text[text.index("ExecStart=") :]
-    line = exec_start[: exec_start.index("\n\n")]  # the shipped units have an empty line after it
-    more = " \\\n  ".join(flags)
-    drop_in = DROP_IN.format(unit=unit)
-    script = 'mkdir -p "${1%/*}"; printf %s "$2" >"$1"; systemctl daemon-reload; systemctl restart "$3"'
-    shell(live, host, script, drop_in, f"[Service]\nExecStart=\n{line} \\\n  {more}\n", unit)
-
-
-def without_flags(live: Cluster, host: Host, unit: str) -> None:
-    shell(live, host, 'rm -r "${1%/*}"; systemctl daemon-reload; systemctl restart "$2"', DROP_IN.format(unit=unit), unit)
-
-
-def afresh(live: Cluster, component: str) -> None:
-    """Free the Lease that the controller manager does not give back, so that nobody waits until it has run out."""
-    live.request("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{component}")
-
-
-def until(ask: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        if ask():
-            return
-        pause.wait(0.1)
-    raise AssertionError("it did not come about within a minute")
 
 
 def test_a_stopped_api_server_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
@@ -199,34 +124,117 @@ def test_an_etcdctl_without_its_certificate_is_seen(cluster: LabCluster, stage: 
         shell(cluster.live, host, "mv /run/kept.pem /etc/etcd/pki/etcdctl.pem")
 
 
-def test_an_api_server_that_does_not_encrypt_and_has_another_flag_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
+def test_an_api_server_that_knows_no_bounds_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
+    """It stores Secrets as they are, writes them into its audit log, lets everybody in and nodes do what they like."""
     host, unit = cluster.controller(2), "kube-apiserver.service"
-    config = "/etc/kubernetes/kube-apiserver/encryption.yaml"
-    plain = "/run/sabotage.yaml"
     # `identity` to the first place: what was last among the providers comes before the first.
-    shell(
-        cluster.live,
-        host,
-        'sed \'/identity:/d; s/^    providers:/&\\n      - identity: {}/\' "$1" >"$2"; chown root:kube-apiserver "$2"',
-        config,
-        plain,
+    script = """
+    cd /run; umask 027; mkdir sabotage; chgrp kube-apiserver sabotage
+    sed '/identity:/d; s/^    providers:/&\\n      - identity: {}/' "$1/encryption.yaml" >sabotage/encryption.yaml
+    sed '/conditions:/,$d' "$1/authentication.yaml" >sabotage/authentication.yaml
+    printf '%s\\n' 'apiVersion: audit.k8s.io/v1' 'kind: Policy' 'rules: [{level: RequestResponse}]' >sabotage/audit-policy.yaml
+    chgrp kube-apiserver sabotage/*
+    """
+    shell(cluster.live, host, script, "/etc/kubernetes/kube-apiserver")
+    flags = (
+        "--encryption-provider-config=/run/sabotage/encryption.yaml",
+        "--authentication-config=/run/sabotage/authentication.yaml",
+        "--audit-policy-file=/run/sabotage/audit-policy.yaml",
+        "--authorization-mode=AlwaysAllow",
     )
-    shell(cluster.live, host, 'chmod 0640 "$1"', plain)
 
     try:
-        with_flags(cluster.live, host, unit, f"--encryption-provider-config={plain}")
+        with_flags(cluster.live, host, unit, *flags, without="enable-admission-plugins authorization-mode")
         until(lambda: kube_apiserver.ready(cluster.live, host) is None)
         assert_red(
             stage,
             etcd__encrypted_at_rest=f"expected a Secret written through {host.name} to start with k8s:enc:secretbox:v1: in etcd; got ",
-            kube_apiserver__unit=f"it has --encryption-provider-config={plain}",
+            kube_apiserver__unit="it has --audit-policy-file=/run/sabotage/audit-policy.yaml, it has --authentication-config=",
+            apiserver__refuses_strangers="/api is answered to nobody: 200",
+            apiserver__node_restriction=f"expected 403 on {host.name} when a node changes a label of another node; got 200",
+            apiserver__audit="expected the Lease at level Request, with the object that was sent; got level RequestResponse",
         )
     finally:
         without_flags(cluster.live, host, unit)
-        shell(cluster.live, host, 'rm "$1"', plain)
+        shell(cluster.live, host, "rm -r /run/sabotage")
 
     until(lambda: kube_apiserver.ready(cluster.live, host) is None)
-    assert_green(stage, "etcd.encrypted-at-rest")
+    assert_green(stage, "etcd.encrypted-at-rest", "apiserver.refuses-strangers", "apiserver.node-restriction", "apiserver.audit")
+
+
+def test_a_member_that_lets_anybody_in_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
+    leader = etcd.leader(cluster.live)
+    host, unit = next(host for host in cluster.inventory.on("controller") if host != leader), "etcd.service"
+
+    try:
+        with_flags(cluster.live, host, unit, without="trusted-ca-file client-cert-auth", killed=True)
+        assert_red(stage, etcd__refuses_strangers=f"expected etcd on {host.name}:2379 to refuse no certificate; got it answers")
+    finally:
+        without_flags(cluster.live, host, unit, killed=True)
+
+    until(lambda: etcd.member_healthy(cluster.live, host) is None)
+    assert_green(stage, "etcd.refuses-strangers")
+
+
+def test_another_client_of_etcd_is_seen_and_one_that_could_be(cluster: LabCluster, stage: ClusterStage) -> None:
+    host = cluster.controller(1)
+    key = "/etc/kubernetes/kube-apiserver/etcd-client.pem"
+    stranger = f"use IO::Socket::INET; my $s = IO::Socket::INET->new('{host.address}:2379') or die $!; sleep 60"
+
+    cluster.live.run(host, "systemd-run", "--quiet", "--unit=sabotage", "perl", "-e", stranger)
+    try:
+        until(lambda: ":2379" in cluster.live.run(host, "sh", "-c", "ss -Htnp state established | grep perl; :"))
+        who = "no client of etcd on controller-1 but kube-apiserver and etcd itself; got perl"
+        assert_red(stage, apiserver__only_client_of_etcd=who)
+    finally:
+        cluster.live.run(host, "systemctl", "stop", "sabotage.service")
+
+    shell(cluster.live, host, 'chmod 0644 "$1"', key)
+    try:
+        assert_red(
+            stage, apiserver__only_client_of_etcd=f"expected {key} on controller-1 to be readable by kube-apiserver alone; got etcd, "
+        )
+    finally:
+        shell(cluster.live, host, 'chmod 0640 "$1"', key)
+
+    assert_green(stage, "apiserver.only-client-of-etcd")
+
+
+def test_schedulers_that_place_pods_badly_are_seen(cluster: LabCluster, stage: ClusterStage) -> None:
+    hosts, unit, config = cluster.inventory.on("controller"), "kube-scheduler.service", "/run/kube-scheduler.yaml"
+    profile = """
+profiles:
+  - schedulerName: default-scheduler
+    plugins:
+      filter: {disabled: [{name: TaintToleration}]}
+      score: {disabled: [{name: NodeResourcesBalancedAllocation}]}
+    pluginConfig:
+      - name: NodeResourcesFit
+        args: {scoringStrategy: {type: MostAllocated, resources: [{name: cpu, weight: 1}, {name: memory, weight: 1}]}}
+"""
+
+    def change(host: Host) -> None:
+        script = '{ cat /etc/kubernetes/kube-scheduler/config.yaml; printf %s "$1"; } >"$2"; chmod 0644 "$2"'
+        shell(cluster.live, host, script, profile, config)
+        with_flags(cluster.live, host, unit, f"--config={config}")
+
+    def repair(host: Host) -> None:
+        without_flags(cluster.live, host, unit)
+        shell(cluster.live, host, 'rm "$1"', config)
+
+    try:
+        each(hosts, change, 3)
+        until(lambda: holder_renews(cluster.live, "kube-scheduler") is None)
+        assert_red(
+            stage,
+            scheduler__filters="to stay without a node: untolerated taint; got it is on",
+            scheduler__scores="got it is on hardway-smoke-loaded-",
+        )
+    finally:
+        each(hosts, repair, 3)
+
+    until(lambda: holder_renews(cluster.live, "kube-scheduler") is None)
+    assert_green(stage, "scheduler.filters", "scheduler.scores")
 
 
 def test_stopped_schedulers_and_controller_managers_are_seen(cluster: LabCluster, stage: ClusterStage) -> None:
@@ -256,7 +264,7 @@ def test_stopped_schedulers_and_controller_managers_are_seen(cluster: LabCluster
     assert_green(stage, "scheduler.assigns", "scheduler.leader", "controllers.leader")
 
 
-def test_a_controller_that_is_switched_off_is_seen(cluster: LabCluster) -> None:
+def test_controllers_that_are_switched_off_are_seen(cluster: LabCluster) -> None:
     unit, hosts = "kube-controller-manager.service", cluster.inventory.on("controller")
 
     def restarted(change: Callable[[Host], None]) -> None:
@@ -264,12 +272,15 @@ def test_a_controller_that_is_switched_off_is_seen(cluster: LabCluster) -> None:
         afresh(cluster.live, "kube-controller-manager")
 
     try:
-        restarted(lambda host: with_flags(cluster.live, host, unit, "--controllers=*,-serviceaccount-controller"))
+        restarted(
+            lambda host: with_flags(cluster.live, host, unit, "--controllers=*,-serviceaccount-controller,-node-lifecycle-controller")
+        )
         with fresh(cluster) as on:  # its namespace must be younger than the controllers
             assert_red(
                 on,
                 controllers__serviceaccount="to get a ServiceAccount `default`; got after 10 s: 404",
-                kube_controller_manager__unit="it has --controllers=*,-serviceaccount-controller",
+                controllers__node="to lose the taint of a new one; got after 15 s: node.kubernetes.io/not-ready is still there",
+                kube_controller_manager__unit="it has --controllers=*,-serviceaccount-controller,-node-lifecycle-controller",
             )
             until(lambda: holder_renews(cluster.live, "kube-controller-manager") is None)
             assert_green(on, "controllers.leader")

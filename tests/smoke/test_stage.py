@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hardway.desired import Answer, Shown
+from hardway.desired import Answer, Secret, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
-from hardway.observed import Facts, Observed
+from hardway.observed import Facts, Observed, UnitState
 from hardway.smoke.stage import ClusterStage, Kubectl
+from hardway.smoke.verdict import Skipped
 
 HOST = Host(name="controller-1", address=IPv4Address("10.0.0.1"), roles=frozenset({"controller"}))
 INVENTORY = Inventory(
@@ -26,6 +28,7 @@ INVENTORY = Inventory(
     endpoint=Endpoint(loadbalancer="none", address=HOST.address),
 )
 OBSERVED = Observed(facts=Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_free=0, memory=0))
+NOW = 1_800_000_000.0
 OURS = {"app.kubernetes.io/managed-by": "hardway-smoke"}
 
 
@@ -34,6 +37,7 @@ class FakeCluster:
     """Keeps objects by their path, as the API server would."""
 
     objects: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    ages: dict[str, float] = field(default_factory=dict)  # by path; what has none was just made
     deleted: list[tuple[str, Any]] = field(default_factory=list)
     refuses: str = ""  # what it does not delete
     ran: list[tuple[str, ...]] = field(default_factory=list)
@@ -66,12 +70,30 @@ class FakeCluster:
             return answer(200, self.objects[place])
         below = [one for at, one in self.objects.items() if at.rpartition("/")[0] == place]
         if place.rpartition("/")[2] in {"namespaces", "nodes", "pods"}:
-            return answer(200, {"items": [one for one in below if not query or one["metadata"].get("labels") == OURS]})
+            return answer(200, {"items": [self._dated(place, one) for one in below if not query or one["metadata"].get("labels") == OURS]})
+        if place.rpartition("/")[2] == "configmaps":
+            return answer(200, {"items": []})
         return answer(404, {})
+
+    def _dated(self, place: str, one: Mapping[str, Any]) -> Mapping[str, Any]:
+        made = datetime.fromtimestamp(NOW - self.ages.get(f"{place}/{one['metadata']['name']}", 0), UTC)
+        return {**one, "metadata": {**one["metadata"], "creationTimestamp": made.strftime("%Y-%m-%dT%H:%M:%SZ")}}
 
     def run(self, host: Host, *argv: str) -> str:
         self.ran.append((host.name, *argv))
         return ""
+
+    def visit(
+        self,
+        url: str,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
+        pair: Secret | None = None,
+        token: str | None = None,
+    ) -> Answer:
+        raise NotImplementedError
 
     def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
         raise NotImplementedError
@@ -93,11 +115,19 @@ class FakeCluster:
 
 
 def answer(status: int, document: Mapping[str, Any]) -> Answer:
-    return Answer(status=status, body=json.dumps(document).encode())
+    return Answer(status=status, body=json.dumps(document).encode(), date=NOW)
 
 
-def stage(cluster: FakeCluster, kubectl: Kubectl | None = None) -> ClusterStage:
-    return ClusterStage(cluster, observe=lambda _: OBSERVED, kubectl=kubectl, tell=lambda _: None)
+def stage(
+    cluster: FakeCluster, kubectl: Kubectl | None = None, *, observe: Callable[[Host], Observed] = lambda _: OBSERVED, space: str = ""
+) -> ClusterStage:
+    return ClusterStage(cluster, observe=observe, issue=issue, kubectl=kubectl, tell=lambda _: None, space=space)
+
+
+def issue(authority: str, common_name: str, organization: str | None, expired: bool) -> Secret:
+    if authority == "lost":
+        raise Mistake.at("state", "no authority with its key is here")
+    return Secret(f"{authority} {common_name} {organization} {expired}".encode())
 
 
 def pod(name: str) -> dict[str, Any]:
@@ -175,25 +205,99 @@ def test_an_object_that_is_refused_is_a_mistake_with_the_servers_words() -> None
             on.create("/api/v1/nodes", {"metadata": {"name": "n"}})
 
 
-def test_cleanup_removes_what_carries_the_label_and_nothing_else() -> None:
-    cluster = FakeCluster()
+def with_leftovers(**ages: float) -> FakeCluster:
+    """A namespace and a node of a killed run, and a namespace of somebody else's."""
+    cluster = FakeCluster(ages={"/api/v1/namespaces/hardway-smoke-old": ages["namespace"], "/api/v1/nodes/n": ages["node"]})
     for path, labels in (("/api/v1/namespaces/hardway-smoke-old", OURS), ("/api/v1/namespaces/default", {}), ("/api/v1/nodes/n", OURS)):
         cluster.objects[path] = {"metadata": {"name": path.rpartition("/")[2], "labels": labels}}
     cluster.objects["/api/v1/namespaces/hardway-smoke-old/pods/p"] = pod("p")
+    return cluster
 
-    removed = stage(cluster).cleanup()
 
-    assert removed == ("namespace/hardway-smoke-old", "node/n")
+def test_cleanup_removes_what_carries_the_label_and_nothing_else() -> None:
+    cluster = with_leftovers(namespace=3600, node=3600)
+
+    removed, spared = stage(cluster).cleanup()
+
+    assert ([str(one) for one in removed], spared) == (["namespace/hardway-smoke-old", "node/n"], ())
     assert list(cluster.objects) == ["/api/v1/namespaces/default"]
+
+
+def test_cleanup_spares_what_may_belong_to_a_run_that_goes_on() -> None:
+    cluster = with_leftovers(namespace=3600, node=20)
+
+    removed, spared = stage(cluster).cleanup()
+
+    assert ([str(one) for one in removed], [(str(one), one.age) for one in spared]) == (["namespace/hardway-smoke-old"], [("node/n", 20)])
+    assert list(cluster.objects) == ["/api/v1/namespaces/default", "/api/v1/nodes/n"]
+
+
+def test_cleanup_of_everything_removes_the_young_too() -> None:
+    cluster = with_leftovers(namespace=20, node=20)
+
+    removed, spared = stage(cluster).cleanup(every=True)
+
+    assert (len(removed), spared) == (2, ())
+    assert list(cluster.objects) == ["/api/v1/namespaces/default"]
+
+
+def test_in_a_namespace_that_stays_a_run_removes_its_objects_and_nothing_else() -> None:
+    cluster = FakeCluster(objects={"/api/v1/namespaces/theirs/pods/theirs": pod("theirs")})
+
+    with stage(cluster, space="theirs") as on:
+        assert on.namespace == "theirs"
+        on.create(f"/api/v1/namespaces/{on.namespace}/pods", pod("p"))
+
+    assert [path for path, _ in cluster.deleted] == ["/api/v1/namespaces/theirs/pods/p"]
+    assert list(cluster.objects) == ["/api/v1/namespaces/theirs/pods/theirs"]
+
+
+def test_cleanup_of_a_namespace_that_stays_looks_nowhere_else() -> None:
+    cluster = with_leftovers(namespace=3600, node=3600)
+    path = "/api/v1/namespaces/theirs/pods/p"
+    cluster.objects[path] = {"metadata": {"name": "p", "labels": OURS}}
+    cluster.ages[path] = 3600
+
+    removed, _ = stage(cluster, space="theirs").cleanup()
+
+    assert [str(one) for one in removed] == ["pod/p"]
+    assert [path for path, _ in cluster.deleted] == [path]
 
 
 def test_a_stopped_unit_is_started_again_also_on_failure() -> None:
     cluster = FakeCluster()
 
-    with stage(cluster) as on, pytest.raises(RuntimeError), on.stopped(HOST, "etcd.service"):
-        raise RuntimeError
+    def act(on: ClusterStage) -> None:
+        with on.stopped(HOST, "etcd.service"):
+            assert len(cluster.ran) == 2  # asked whether it runs, and stopped
+            raise RuntimeError
 
-    assert cluster.ran == [("controller-1", "systemctl", "stop", "etcd.service"), ("controller-1", "systemctl", "start", "etcd.service")]
+    with stage(cluster) as on, pytest.raises(RuntimeError):
+        act(on)
+
+    assert len(cluster.ran) == 3
+    assert {(host, argv[-1]) for host, *argv in cluster.ran} == {("controller-1", "etcd.service")}
+
+
+def test_a_unit_that_the_run_itself_has_restarted_did_not_restart_by_itself() -> None:
+    states = (UnitState(active="active", sub="running", enabled=True, invocation=str(start), restarts=0) for start in range(9))
+
+    def observe(_: Host) -> Observed:
+        return replace(OBSERVED, units={"etcd.service": next(states), "other.service": next(states)})
+
+    with stage(FakeCluster(), observe=observe) as on:
+        with on.stopped(HOST, "etcd.service"):
+            pass
+
+        assert {unit: state.invocation for unit, state in on.began(HOST).units.items()} == {"etcd.service": "2", "other.service": "1"}
+
+
+def test_a_certificate_that_cannot_be_issued_skips_the_check() -> None:
+    on = stage(FakeCluster())
+
+    assert on.issue("etcd", "somebody", expired=True).data == b"etcd somebody None True"
+    with pytest.raises(Skipped, match="no authority with its key is here"):
+        on.issue("lost", "somebody")
 
 
 def test_waiting_ends_with_the_condition() -> None:
@@ -224,7 +328,7 @@ def test_a_host_that_could_not_be_asked_at_the_beginning_is_told_to_who_needs_it
     def observe(_: Host) -> Observed:
         raise Mistake.at("controller-1", "no route to host")
 
-    with ClusterStage(FakeCluster(), observe=observe, kubectl=None, tell=lambda _: None) as on, pytest.raises(Mistake, match="no route"):
+    with stage(FakeCluster(), observe=observe) as on, pytest.raises(Mistake, match="no route"):
         on.began(HOST)
 
 

@@ -14,7 +14,8 @@ def test_without_options_all_checks_are_chosen() -> None:
 
 
 def test_a_component_chooses_its_checks_in_the_order_of_the_list() -> None:
-    assert [check.name for check in choose("kube-scheduler", "")] == ["kube-scheduler.unit", "scheduler.assigns", "scheduler.leader"]
+    names = ["kube-scheduler.unit", "scheduler.assigns", "scheduler.filters", "scheduler.scores", "scheduler.leader"]
+    assert [check.name for check in choose("kube-scheduler", "")] == names
 
 
 def test_a_check_is_chosen_by_its_name() -> None:

@@ -2,15 +2,30 @@
 
 from hardway.components import ALL
 from hardway.desired import Check
-from hardway.smoke.checks import etcd, kube_apiserver, kube_controller_manager, kube_scheduler, sockets, unit
+from hardway.smoke.checks import (
+    audit,
+    etcd,
+    kube_apiserver,
+    kube_apiserver_lb,
+    kube_controller_manager,
+    kube_scheduler,
+    loss,
+    sockets,
+    strangers,
+    unit,
+)
 
 CHECKS: tuple[Check, ...] = (
     *(unit.check(component) for component in ALL),
     *kube_apiserver.CHECKS,
+    *kube_apiserver_lb.CHECKS,
+    *strangers.CHECKS,
+    *audit.CHECKS,
     *etcd.CHECKS,
     *sockets.CHECKS,
     *kube_scheduler.CHECKS,
     *kube_controller_manager.CHECKS,
+    *loss.CHECKS,
 )
 
 __all__ = ["CHECKS"]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hardway.components import kube_apiserver
-from hardway.desired import Check, Stage
+from hardway.desired import Check, Permission, Stage
 from hardway.inventory import Host
 from hardway.smoke.stage import unique
 from hardway.smoke.verdict import Failed, Journal, Skipped, balancer, expecting, require
@@ -105,6 +105,7 @@ CHECKS = (
         component="kube-apiserver",
         proves="every API server, and the endpoint, serves the Kubernetes API of the declared version with all its parts ready",
         run=ready,
+        permissions=(Permission(path="/readyz", verbs=("get",)), Permission(path="/version", verbs=("get",))),
         sabotage="one API server is stopped",
     ),
     Check(
@@ -112,6 +113,7 @@ CHECKS = (
         component="kube-apiserver",
         proves="what `kubectl get -o json` shows is the API server's own answer",
         run=json_of_kubectl,
+        permissions=(Permission(resource="configmaps", verbs=("create", "get", "delete")),),
         sabotage="kubectl is another program, which shows another document",
     ),
     Check(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from hardway.components import kube_controller_manager
 from hardway.desired import Check, Stage
+from hardway.smoke import nodes
 from hardway.smoke.checks import leader
+from hardway.smoke.removal import NODES
+from hardway.smoke.stage import unique
 from hardway.smoke.verdict import Failed, Journal, eventually, require, said
 
 COMPONENT = kube_controller_manager.COMPONENT
 ACCOUNT_WITHIN = 10.0  # seconds
+NODE_WITHIN = 15.0  # it looks at every node each five
 
 
 def service_account(stage: Stage) -> str:
@@ -61,13 +65,47 @@ def service_account(stage: Stage) -> str:
     )
 
 
+def node(stage: Stage) -> str:
+    """Play a kubelet for a node of our own: say that it is ready, that it is not, that it is again."""
+    look = leader.journal(stage, COMPONENT)
+    name = unique("node")
+    path = f"{NODES}/{name}"
+    nodes.node(stage, name)
+
+    def tainted() -> bool:
+        taints = require(stage.api(path), "the node to be read").json()["spec"].get("taints", ())
+        return any(taint["key"] == nodes.NOT_READY for taint in taints)
+
+    def lose() -> str | None:
+        return f"{nodes.NOT_READY} is still there" if tainted() else None
+
+    def get() -> str | None:
+        return None if tainted() else f"there is no {nodes.NOT_READY}"
+
+    eventually(stage, f"the node {name}, which is ready, to lose the taint of a new one", lose, within=NODE_WITHIN, look=look)
+    for ready, what, so in ((False, "get its taint when it is not ready", get), (True, "lose its taint when it is ready again", lose)):
+        body = {"status": {"conditions": [nodes.condition(ready=ready)]}}
+        require(stage.request("PATCH", f"{path}/status", body), "the node's condition to be written")
+        eventually(stage, f"the node {name} to {what}", so, within=NODE_WITHIN, look=look)
+    return f"POST {NODES}: {name}, Ready: {nodes.NOT_READY} went; PATCH Ready=False: it came; PATCH Ready=True: it went"
+
+
 CHECKS = (
     Check(
         name="controllers.serviceaccount",
         component="kube-controller-manager",
         proves="a new namespace gets its default ServiceAccount, a deleted one comes back, and a token of it is known to every API server",
         run=service_account,
+        needs=frozenset({"api", "namespace"}),
         sabotage="the controller managers run with --controllers=*,-serviceaccount-controller",
+    ),
+    Check(
+        name="controllers.node",
+        component="kube-controller-manager",
+        proves="a node that is not ready gets a taint that keeps Pods away, and loses it when it is ready",
+        run=node,
+        needs=frozenset({"api", "hosts"}),
+        sabotage="the controller managers run with --controllers=*,-node-lifecycle-controller",
     ),
     leader.check("controllers.leader", COMPONENT),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from hardway.components.lease import Lease, lease
-from hardway.desired import Check, Component, Stage
+from hardway.desired import Check, Component, Permission, Stage
 from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.smoke.verdict import Failed, Journal, expecting
@@ -18,6 +18,9 @@ def check(name: str, component: Component) -> Check:
         component=component.name,
         proves=f"of the instances of {component.name} exactly one leads: it holds the Lease and renews it",
         run=partial(leads, component),
+        permissions=(
+            Permission(resource="leases", group="coordination.k8s.io", verbs=("get",), namespace="kube-system", name=component.name),
+        ),
         sabotage="every instance is stopped; the Lease still names the last holder",
     )
 

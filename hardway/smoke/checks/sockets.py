@@ -1,11 +1,11 @@
-"""A host's TCP sockets, as its kernel lists them, and the check of etcd's two ports."""
+"""A host's TCP sockets, as its kernel lists them, and the checks of who talks to etcd."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-from hardway.components import etcd
+from hardway.components import ALL, etcd
 from hardway.desired import Check, Live, Stage
 from hardway.inventory import Host
 from hardway.smoke.verdict import Failed, Journal, expecting
@@ -13,6 +13,16 @@ from hardway.smoke.verdict import Failed, Journal, expecting
 UNIT = etcd.COMPONENT.unit
 # Who may be a client on 2379 from a controller: sshd carries the kit's own questions where the port is not reached directly.
 CLIENTS = frozenset({"etcd", "kube-apiserver", "etcdctl", "sshd"})
+
+
+# What can open etcd's door; for each, which of the users $@ can read it.
+READABLE = """
+for file in /etc/etcd/pki/*.pem /etc/kubernetes/*/etcd-client.pem; do
+  printf %s "$file"
+  for user; do ! setpriv --reuid="$user" --regid="$user" --init-groups test -r "$file" || printf ' %s' "$user"; done
+  echo
+done
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +99,37 @@ def _connections(stage: Stage, host: Host) -> set[str]:
     return clients
 
 
+def only_client(stage: Stage) -> str:
+    """Ask every host's kernel who is a client of etcd, and every daemon's user whether it could be one."""
+    connected = [_clients(stage, host) for host in stage.inventory.hosts]
+    return "\n".join([*connected, *(_readers(stage, host) for host in stage.inventory.on("controller"))])
+
+
+def _clients(stage: Stage, host: Host) -> str:
+    with expecting(f"`ss` on {host.name} to list its connections"):
+        found = established(stage, host, etcd.CLIENT_PORT)
+    clients = {name for one in found if one.peer_port == etcd.CLIENT_PORT for name in one.programs}
+    if strangers := clients - CLIENTS:
+        raise Failed(f"no client of etcd on {host.name} but kube-apiserver and etcd itself", ", ".join(sorted(strangers)))
+    return f"ss on {host.name}: clients of {etcd.CLIENT_PORT}: {', '.join(sorted(clients)) or 'nobody'}"
+
+
+def _readers(stage: Stage, host: Host) -> str:
+    """Each daemon's user tries to read each key."""
+    users = [component.name for component in ALL if component.on in host.roles]
+    with expecting(f"{host.name} to tell who can read etcd's keys"):
+        lines = stage.run(host, "sh", "-c", READABLE, "sh", *users).splitlines()
+    readers = {file: set(by) for file, *by in (line.split() for line in lines)}
+    for file, by in readers.items():
+        owner = file.split("/")[3] if file.startswith("/etc/kubernetes/") else "etcd"
+        if strangers := by - {owner}:
+            raise Failed(f"{file} on {host.name} to be readable by {owner} alone", ", ".join(sorted(strangers)))
+    if not any("kube-apiserver" in by for by in readers.values()):
+        raise Failed(f"kube-apiserver on {host.name} to read its key, or this check could not tell", "it cannot")
+    told = (f"{file} by {', '.join(sorted(by)) or 'root alone'}" for file, by in readers.items())
+    return f"test -r on {host.name} as {', '.join(users)}: {'; '.join(told)}"
+
+
 def _filter(side: str, ports: tuple[int, ...]) -> str:
     return " or ".join(f"{side} = :{port}" for port in ports)
 
@@ -120,5 +161,13 @@ CHECKS = (
         run=ports,
         needs=frozenset({"hosts"}),
         sabotage="a stranger connects to 2380",
+    ),
+    Check(
+        name="apiserver.only-client-of-etcd",
+        component="kube-apiserver",
+        proves="nobody but the API servers talks to etcd, and no other daemon could: none can read a key that etcd accepts",
+        run=only_client,
+        needs=frozenset({"hosts"}),
+        sabotage="a daemon's user may read the API server's key",
     ),
 )

@@ -37,7 +37,7 @@ class FakeEtcd:
     status: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {
             host.name: {
-                "header": {"member_id": str(i)},
+                "header": {"cluster_id": "1", "member_id": str(i)},
                 "leader": "2",
                 "raftTerm": "7",
                 "raftAppliedIndex": str(100 + i),

@@ -1,0 +1,73 @@
+"""Objects that have to go: a run's own at its end, and what runs that were killed have left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from hardway.desired import Answer
+from hardway.errors import Mistake
+
+NAME = "hardway-smoke"
+LABEL = {"app.kubernetes.io/managed-by": NAME}
+SELECTOR = "labelSelector=" + ",".join(f"{key}%3D{value}" for key, value in LABEL.items())
+NAMESPACES = "/api/v1/namespaces"
+NODES = "/api/v1/nodes"
+IN_A_SPACE = ("pods", "configmaps")  # what checks make in a namespace that is not theirs to delete
+AT_ONCE_AND_FOR_ALL = {"gracePeriodSeconds": 0}  # no kubelet answers for a Pod on a Node object of our own
+OLD = 900.0  # seconds; a run is over sooner, so what is older was left
+
+
+class Api(Protocol):
+    def api(self, path: str) -> Answer: ...
+    def request(self, method: str, path: str, body: Any = None) -> Answer: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """One object that carries the label."""
+
+    path: str
+    age: float  # seconds, by the API server's clock
+
+    def __str__(self) -> str:
+        plural, name = self.path.rsplit("/", 2)[1:]
+        return f"{plural.removesuffix('s')}/{name}"
+
+
+def leftovers(api: Api, space: str = "") -> tuple[Leftover, ...]:
+    """What carries the label: in one namespace, or namespaces and nodes; what has to go first comes first."""
+    kinds = [f"{NAMESPACES}/{space}/{plural}" for plural in IN_A_SPACE] if space else [NAMESPACES, NODES]
+    return tuple(one for kind in kinds for one in _listed(api, kind))
+
+
+def remove(api: Api, *paths: str) -> list[str]:
+    """Delete objects; those that are neither gone nor going."""
+
+    def refused(path: str) -> str | None:
+        try:
+            answer = api.request("DELETE", path, AT_ONCE_AND_FOR_ALL)
+        except Mistake as mistake:
+            return str(mistake)
+        # 409: a namespace that is already going says so.
+        return None if answer.status in {200, 202, 404, 409} else f"the API server answers {answer.status}"
+
+    return [f"{path} is still there: {reason}" for path in paths if (reason := refused(path))]
+
+
+def pods(api: Api, spaces: Iterable[str]) -> list[str]:
+    """The Pods of namespaces, which are deleted one by one, since no kubelet says that they have ended."""
+    return [one.path for space in spaces for one in _listed(api, f"{NAMESPACES}/{space}/pods", "")]
+
+
+def _listed(api: Api, path: str, selector: str = SELECTOR) -> list[Leftover]:
+    answer = api.api(f"{path}?{selector}" if selector else path)
+    if answer.status != 200:
+        raise Mistake.at("the API", f"it answers {answer.status} to GET {path}")
+    return [Leftover(path=f"{path}/{item['metadata']['name']}", age=_age(item["metadata"], answer)) for item in answer.json()["items"]]
+
+
+def _age(metadata: Any, answer: Answer) -> float:
+    return answer.date - datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()

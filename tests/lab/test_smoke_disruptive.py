@@ -1,0 +1,67 @@
+"""The checks that stop things pass on a cluster that is well, and turn red when it survives less than it should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hardway.components import etcd
+from hardway.inventory import Host
+from tests.lab.conftest import LabCluster
+from tests.lab.sabotage import assert_green, assert_red, fresh, passes, shell, until
+
+pytestmark = pytest.mark.lab
+
+CONFIG = "/etc/kubernetes/kube-apiserver-lb/haproxy.cfg"
+
+
+def test_a_cluster_that_is_well_survives_every_loss(cluster: LabCluster) -> None:
+    passes(cluster, "--disruptive")
+    assert cluster.inv("plan").returncode == 0
+
+
+def test_a_balancer_that_does_not_look_is_seen(cluster: LabCluster) -> None:
+    host = cluster.inventory.on("loadbalancer")[0]
+    blind = """
+    cp -p "$1" /run/kept.cfg
+    sed -i '/httpchk/d; /http-check/d; /redispatch/d; s/retries 3/retries 0/; s/default-server .*/default-server init-addr none/' "$1"
+    systemctl reload kube-apiserver-lb
+    """
+    shell(cluster.live, host, blind, CONFIG)
+    try:
+        with fresh(cluster) as stage:
+            reason = "expected new connections to succeed 3 s after the API server on controller-3 is dead; got"
+            assert_red(stage, lb__drops_dead_backend=reason)
+    finally:
+        shell(cluster.live, host, 'mv /run/kept.cfg "$1"; systemctl reload kube-apiserver-lb', CONFIG)
+    assert cluster.inv("plan").returncode == 0
+
+
+@pytest.mark.full
+def test_a_cluster_that_loses_two_controllers_is_seen(cluster: LabCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    controllers = cluster.inventory.on("controller")
+    with fresh(cluster) as stage:
+        real = stage.stopped
+
+        @contextmanager
+        def both(host: Host, *units: str, killed: bool = False) -> Iterator[None]:
+            if not killed:  # a leadership is moved
+                with real(host, *units):
+                    yield
+                return
+            other = next(one for one in controllers if one != host)
+            with real(other, *units, killed=True), real(host, *units, killed=True):
+                yield
+
+        monkeypatch.setattr(stage, "stopped", both)
+        assert_red(
+            stage,
+            etcd__survives_member_loss="expected another member to lead; got",
+            cluster__survives_controller_loss=f"expected requests through {cluster.inventory.server} to be answered again; got",
+        )
+        monkeypatch.undo()
+        until(lambda: all(etcd.member_healthy(cluster.live, host) is None for host in controllers))
+        assert_green(stage, "etcd.quorum", "apiserver.ready", "scheduler.assigns")
+    assert cluster.inv("plan").returncode == 0
