@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hardway.desired import Check, Secret
     from hardway.inventory import Host
     from hardway.observed import Observed
+    from hardway.remote.elsewhere import Context as Known
     from hardway.remote.elsewhere import Elsewhere
     from hardway.smoke import ClusterStage
 
@@ -41,7 +42,7 @@ class There:
     session: Session
     cluster: Elsewhere
     kubectl: Path
-    context: str
+    context: Known
     user: str  # as its API server sees us
     space: str
 
@@ -58,8 +59,8 @@ class There:
         tell = self.session.console.tell
         bounded = contract.bounded(checks, self.cluster, self.space, read_only=self.asked.read_only)
         planned = contract.writes(bounded, self.space)
-        tell(f"context    {self.context} of {self.asked.kubeconfig}")
-        tell(f"server     {self.cluster.inventory.server}")
+        tell(f"context    {self.context.name} of {self.asked.kubeconfig}")
+        tell(f"server     {self.context.server}")
         tell(f"user       {self.user}")
         tell(f"namespace  {self.space}")
         tell(f"writes     {'; '.join(planned) or 'nothing'}")
@@ -75,9 +76,9 @@ class There:
             raise AssertionError(host)  # it has none
 
         def no_authority(authority: str, *_: object) -> Secret:
-            raise Mistake.at(self.context, f"its authority {authority} is not ours")
+            raise Mistake.at(self.context.name, f"its authority {authority} is not ours")
 
-        kubectl = Kubectl(program=self.kubectl, kubeconfig=self.asked.kubeconfig, context=self.context)
+        kubectl = Kubectl(program=self.kubectl, kubeconfig=self.asked.kubeconfig, context=self.context.name)
         return ClusterStage(self.cluster, observe=no_host, issue=no_authority, kubectl=kubectl, tell=tell, space=self.space)
 
 
@@ -96,7 +97,7 @@ def stranger(session: Session, asked: Asked) -> Iterator[There]:
             session=session,
             cluster=cluster,
             kubectl=kubectl,
-            context=context.name,
+            context=context,
             user=cluster.meet(),
             space=asked.namespace or context.namespace,
         )
