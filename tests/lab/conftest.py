@@ -60,6 +60,10 @@ class LabCluster:
         session = Session(inventory=self.inventory, console=Console())
         return self.stack.enter_context(running(session, self.state, print))
 
+    def read_again(self) -> None:
+        """After certificates were issued: `live` has what state/ holds now."""
+        self.__dict__.pop("live", None)
+
     def controller(self, number: int = 1) -> Host:
         return self.inventory.on("controller")[number - 1]
 

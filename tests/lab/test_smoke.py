@@ -13,7 +13,7 @@ from typing import cast
 
 import pytest
 
-from hardway.components import etcd, kube_apiserver
+from hardway.components import etcd, kube_apiserver, kube_scheduler
 from hardway.components.lease import holder_renews
 from hardway.inventory import Host
 from hardway.remote.fanout import each
@@ -122,6 +122,27 @@ def test_an_etcdctl_without_its_certificate_is_seen(cluster: LabCluster, stage: 
         assert_red(stage, etcd__keys="on controller-2 to list the keys")
     finally:
         shell(cluster.live, host, "mv /run/kept.pem /etc/etcd/pki/etcdctl.pem")
+
+
+def test_a_certificate_that_is_not_the_one_in_state_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
+    """A valid one of the same authority, so that only its serial number tells."""
+    host, port = cluster.controller(2), kube_scheduler.PORT
+    path, other = (f"/etc/kubernetes/{name}/serving.pem" for name in ("kube-scheduler", "kube-controller-manager"))
+    serials = [cluster.live.issued(f"{name}-serving", host) for name in ("kube-scheduler", "kube-controller-manager")]
+
+    def shows(serial: int) -> bool:
+        return cluster.live.shown(host, port, loopback=True).serial == serial
+
+    script = 'cp -p "$1" "$1.kept"; install -o root -g kube-scheduler -m 0640 "$2" "$1.new"; mv "$1.new" "$1"'
+    shell(cluster.live, host, script, path, other)
+    try:
+        until(lambda: shows(serials[1]))
+        assert_red(stage, certs__served="expected kube-scheduler-serving on controller-2 to be ")
+    finally:
+        shell(cluster.live, host, 'mv "$1.kept" "$1"', path)
+
+    until(lambda: shows(serials[0]))
+    assert_green(stage, "certs.served")
 
 
 def test_an_api_server_that_knows_no_bounds_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:

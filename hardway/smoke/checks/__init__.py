@@ -4,6 +4,7 @@ from hardway.components import ALL
 from hardway.desired import Check
 from hardway.smoke.checks import (
     audit,
+    certs,
     etcd,
     kube_apiserver,
     kube_apiserver_lb,
@@ -25,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *sockets.CHECKS,
     *kube_scheduler.CHECKS,
     *kube_controller_manager.CHECKS,
+    *certs.CHECKS,
     *loss.CHECKS,
 )
 

@@ -1,0 +1,183 @@
+"""Certificates of a running cluster: shown, renewed without a restart, renewed when all of them have expired."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hardway import push
+from hardway.certs.renewal import _no_programs, narrowed
+from hardway.components import ALL, etcd, kube_apiserver
+from hardway.desired import Secret
+from hardway.errors import Mistake
+from hardway.inventory import Host
+from hardway.pki import declared, issue
+from hardway.remote.fanout import each
+from hardway.verbs.program.console import Console
+from hardway.verbs.program.running import running
+from hardway.verbs.program.session import Session
+from tests.lab.conftest import LabCluster
+from tests.lab.sabotage import until
+
+pytestmark = pytest.mark.lab
+
+API = "/etc/kubernetes/kube-apiserver/serving.pem"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_it_was(cluster: LabCluster) -> Iterator[None]:
+    """Afterwards nothing is left that a push would change."""
+    yield
+    assert cluster.inv("push").returncode == 0
+    assert cluster.inv("plan").returncode == 0
+    cluster.read_again()
+
+
+def report(cluster: LabCluster, *words: str, code: int = 0) -> dict[str, Any]:
+    done = cluster.inv("certs", "--json", "-", *words)
+    assert done.returncode == code
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def serials(found: dict[str, Any]) -> dict[tuple[str, str | None], str]:
+    return {(one["name"], one["host"]): one["serial"] for one in found["items"] if one["kind"] == "certificate"}
+
+
+def started(cluster: LabCluster) -> dict[str, str]:
+    """Each unit's invocation: another one after each start."""
+    found = {}
+    for host in cluster.inventory.hosts:
+        units = [component.unit for component in ALL if component.on in host.roles]
+        found[host.name] = cluster.live.run(host, "systemctl", "show", "-p", "Id,InvocationID,NRestarts", *units)
+    return found
+
+
+def test_all_that_is_served_is_what_lies_on_the_hosts_and_in_state(cluster: LabCluster, tmp_path: Path) -> None:
+    found = report(cluster, "--prometheus", str(tmp_path / "x.prom"))
+
+    assert (found["wrong"], found["unknown"], found["notes"]) == ([], [], [])
+    ports = sorted(one["served"]["port"] for one in found["items"] if one["served"])
+    assert ports == sorted(3 * [2379, 2380, 6443, 10257, 10259])
+    assert all(one["served"]["same"] for one in found["items"] if one["served"])
+    assert {one["on_host"] for one in found["items"] if one["path"]} == {"same"}
+    assert 'hardway_certificates_wrong{cluster="' in (tmp_path / "x.prom").read_text()
+
+
+def test_one_certificate_is_renewed_and_nothing_goes_with_it(cluster: LabCluster) -> None:
+    before, units = serials(report(cluster)), started(cluster)
+    text = cluster.path.read_text()
+    cluster.path.write_text(text + "\nflags:\n  kube-scheduler: {v: 1}\n")
+    try:
+        done = cluster.inv("certs.renew", "--name", "kube-apiserver", "--host", "controller-2")
+    finally:
+        cluster.path.write_text(text)
+
+    assert done.returncode == 0
+    assert "served on 6443 after" in done.stdout
+    assert "1 issued, 1 brought to hosts" in done.stdout
+    assert "6 other changes were left alone" in done.stderr
+    after = serials(report(cluster))
+    assert {where for where, serial in after.items() if before[where] != serial} == {("kube-apiserver", "controller-2")}
+    assert units == started(cluster)
+
+
+def test_all_certificates_are_renewed_and_no_unit_restarts(cluster: LabCluster) -> None:
+    before, units = serials(report(cluster)), started(cluster)
+
+    done = cluster.inv("certs.renew", "--all", "--no-wait")
+
+    assert done.returncode == 0
+    assert "35 issued, 33 brought to hosts" in done.stdout
+    assert done.stdout.count("accepted by etcd") == 6
+    assert done.stdout.count("accepted as ") == 12
+    assert "NOT PROVED" not in done.stdout
+    after = serials(report(cluster))
+    assert not {where for where, serial in after.items() if before[where] == serial}
+    assert units == started(cluster)
+    assert cluster.inv("kubectl", "--", "auth", "whoami").returncode == 0
+    assert cluster.inv("certs.renew").stdout == "nothing to renew\n"
+
+
+@pytest.mark.full
+def test_what_looks_only_every_five_minutes_is_seen_to_use_its_new_certificate(cluster: LabCluster) -> None:
+    done = cluster.inv("certs.renew", "--name", "kube-scheduler")
+
+    assert done.returncode == 0
+    assert done.stdout.count("accepted as system:kube-scheduler, used by kube-scheduler after ") == 3
+
+
+def test_a_daemon_that_does_not_run_is_told_and_is_not_taken_to_be_well(cluster: LabCluster) -> None:
+    cluster.read_again()
+    hosts = cluster.inventory.on("controller")
+    each(hosts, lambda host: cluster.live.run(host, "systemctl", "stop", "kube-apiserver.service"), 3)
+    try:
+        found = report(cluster, code=3)
+    finally:
+        each(hosts, lambda host: cluster.live.run(host, "systemctl", "start", "kube-apiserver.service"), 3)
+
+    assert found["wrong"] == []
+    assert [line.partition(": no certificate")[0] for line in found["unknown"]] == [
+        f"certificate kube-apiserver on {host.name}: port 6443" for host in hosts
+    ]
+
+
+def test_access_for_a_person_is_what_rbac_gives_and_ends_soon(cluster: LabCluster, tmp_path: Path) -> None:
+    out = tmp_path / "jane.kubeconfig"
+    nothing = cluster.inv("kubeconfig", "--user", "jane", "--for", "10m", "--out", str(out))
+    everything = cluster.inv("kubeconfig", "--user", "root", "--group", "hardway:administrators", "--embed", "--out", "-")
+
+    assert (nothing.returncode, everything.returncode) == (0, 0)
+    assert "may nothing yet" in nothing.stderr
+    assert "create clusterrolebinding jane-view --clusterrole=view --user=jane" in nothing.stderr
+    assert "may in default: everything" in everything.stderr
+    for path in (out, tmp_path / "root.kubeconfig"):
+        path.exists() or path.write_text(everything.stdout)
+        who = cluster.inv("kubectl", "--", "--kubeconfig", str(path), "auth", "whoami", "-o", "json")
+        assert json.loads(who.stdout)["status"]["userInfo"]["username"] == path.stem
+
+
+def expire(cluster: LabCluster) -> None:
+    """Certificates that ended long ago in state/ and on the hosts, and daemons that have connected with them anew."""
+    declarations = declared.load(Path(__file__).parents[2] / "certs")
+    issue.ensure(declarations, cluster.inventory, cluster.state, datetime.now(UTC) - timedelta(days=400))
+    session = Session(inventory=cluster.inventory, console=Console())
+    with running(session, cluster.state, print, issuing=False) as live:
+        found = narrowed(push.survey(live, _no_programs), lambda file: isinstance(file.content, Secret))
+        each(cluster.inventory.on("controller"), lambda host: _apply(live, found, host), 3)
+        # Connections that are open would go on as they are.
+        units = (etcd.COMPONENT.unit, kube_apiserver.COMPONENT.unit)
+        each(cluster.inventory.on("controller"), lambda host: live.run(host, "systemctl", "restart", "--no-block", *units), 3)
+
+
+def _apply(live: Any, found: push.Survey, host: Host) -> None:
+    (plan,) = (plan for plan in found.plans if plan.host == host)
+    live.machine(host).apply(push.request(plan))
+
+
+def test_a_cluster_whose_certificates_have_all_expired_comes_back_by_one_command(cluster: LabCluster) -> None:
+    cluster.read_again()
+    expire(cluster)
+
+    def dead() -> bool:
+        try:
+            return all(kube_apiserver.ready(cluster.live, host) for host in cluster.inventory.on("controller"))
+        except Mistake:
+            return True
+
+    until(dead)
+    wrong = report(cluster, code=1)["wrong"]
+    assert len([line for line in wrong if "expired on" in line]) >= 3 * 11 + 2
+
+    done = cluster.inv("certs.renew", "--no-wait")
+
+    assert done.returncode == 0
+    assert "35 issued, 33 brought to hosts" in done.stdout
+    assert report(cluster)["wrong"] == []
+    assert cluster.inv("smoke", "--check", "etcd.quorum").returncode == 0
+    assert cluster.inv("smoke", "--check", "certs.served").returncode == 0
