@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import binaries, certs, develop, inventory, kubectl, lab, push, smoke, status, up
+from hardway.verbs import binaries, certs, develop, etcd, inventory, kubectl, lab, push, smoke, status, up
 from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
@@ -11,6 +11,8 @@ CONTENTS = {
         "status": status.status,
         "smoke": smoke.smoke,
         "kubectl": kubectl.kubectl,
+        "etcd.snapshot": etcd.snapshot,
+        "etcd.restore": etcd.restore,
         "certs": certs.certs,
         "certs.renew": certs.renew,
         "kubeconfig": certs.kubeconfig,

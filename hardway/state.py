@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from hardway.errors import Mistake
 
@@ -48,17 +49,8 @@ class State:
         path = self.path(name)
         try:
             self._make_directory(path.parent)
-            descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # 0600 from its first moment
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
-            _sync(path.parent)
+            with replacing(path) as file:
+                file.write(data)
         except OSError as error:
             raise Mistake.at(str(path), f"cannot be written: {error.strerror}") from error
 
@@ -126,6 +118,22 @@ class Draft:
                 raise Mistake.at(str(self.original.root), "another run has issued certificates meanwhile", "run it again")
             for name, data in issued.items():
                 self.original.write(name, data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file of our own to write to that takes its place when the context ends well; after a crash there is the old one or the new one."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")  # 0600 from its first moment
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
 
 
 def _sync(directory: Path) -> None:

@@ -136,13 +136,37 @@ class Machine:
 
     def run(self, *argv: str) -> str:
         """Standard output of a command; a Mistake with its standard error if it fails."""
-        nonce, reply = self._ask([protocol.run(argv)])
+        out, _ = self._ran(argv, *self._ask([protocol.run(argv)]))
+        return out
+
+    def stream(self, write: Callable[[bytes], object], *argv: str) -> str:
+        """Give a command's output to `write`, piece by piece as it comes, whatever its size; what it says on standard error."""
+        mark, held, over = b"", b"", False
+
+        def take(nonce: str, piece: bytes) -> bytes:
+            nonlocal mark, held, over
+            if over:
+                return piece
+            mark = f"\nsaid {nonce} ".encode()
+            held += piece
+            found = held.find(mark)
+            over = found >= 0
+            cut = found if over else max(len(held) - len(mark) + 1, 0)  # a part of the mark may be the last that has come
+            write(held[:cut])
+            rest, held = held[cut:], held[cut:]
+            return rest if over else b""
+
+        _, said = self._ran(argv, *self._ask([protocol.run(argv)], take))
+        return said
+
+    def _ran(self, argv: Sequence[str], nonce: str, reply: Reply) -> tuple[str, str]:
+        """Output and standard error of a command that has ended well."""
         if reply.status:
             reply.checked(self.name)
         out, code, said = protocol.parse_run(reply.body, nonce)
         if code:
             raise Mistake.at(self.name, f"`{argv[0]}` ended with {code}: {said or 'it said nothing'}")
-        return out
+        return out, said
 
     def dial(self, port: int, address: str = "127.0.0.1") -> Wire:
         """A TCP connection that starts on the host itself, so that its loopback is reached."""
@@ -184,12 +208,13 @@ class Machine:
         self.bytes_sent += len(data)
         return True
 
-    def _ask(self, request: Iterable[bytes]) -> tuple[str, Reply]:
+    def _ask(self, request: Iterable[bytes], take: Callable[[str, bytes], bytes] = lambda _, piece: piece) -> tuple[str, Reply]:
+        """The reply to a request; `take` may keep what is not for the reply."""
         nonce, channel = self._begin(request)
         try:
             pieces = []
             while piece := channel.receive():
-                pieces.append(piece)
+                pieces.append(take(nonce, piece))
             code, said = channel.finish()
         finally:
             channel.close()
