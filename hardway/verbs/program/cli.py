@@ -1,6 +1,6 @@
 """The command line: Invoke's Program with our options, listing, suggestions and exit codes.
 
-0 done, 1 failed, 2 changes are pending (`plan`), 64 wrong usage, 130 interrupted.
+0 done, 1 failed, 2 changes are pending (`plan`), 3 not everything answered (`certs`), 64 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
