@@ -8,7 +8,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def forwarder(listen: tuple[str, int], targets: list[tuple[str, int]]) -> Iterat
     turns = cycle(targets)
 
     def carry(near: socket.socket) -> None:
-        with near, socket.create_connection(next(turns), timeout=10) as far, selectors.DefaultSelector() as ready:
+        with suppress(OSError), near, socket.create_connection(next(turns), timeout=10) as far, selectors.DefaultSelector() as ready:
             ready.register(near, selectors.EVENT_READ, far)
             ready.register(far, selectors.EVENT_READ, near)
             while not over.is_set():
