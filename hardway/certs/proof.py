@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from hardway.components import ALL, etcd, kube_apiserver
@@ -87,31 +87,58 @@ def renewed(cluster: Cluster, declarations: Declarations, files: Iterable[tuple[
 
 def prove(cluster: Cluster, several: Sequence[Renewed], tell: Tell, *, wait: bool = True) -> tuple[Proof, ...]:
     """Prove each; without `wait` a reader that looks only every few minutes is not waited for."""
+    ask = _Asking(cluster=cluster, tell=tell, wait=wait)
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        return tuple(pool.map(lambda one: _proved(cluster, one, tell, wait=wait), several))
+        try:
+            return tuple(pool.map(ask.proved, several))
+        except BaseException:  # Ctrl-C: nobody waits on
+            ask.over.set()
+            raise
 
 
-def _proved(cluster: Cluster, one: Renewed, tell: Tell, *, wait: bool) -> Proof:
-    serving = next((s for component in ALL for s in component.serves if s.certificate == one.certificate), None)
-    try:
-        how = _is_served(cluster, one, serving) if serving else _is_accepted(cluster, one)
-        if one.pickup is Pickup.POLL:
-            how += _is_used(cluster, one, wait=wait)
-    except Mistake as mistake:
-        return Proof(renewed=one, failure="; ".join(str(finding) for finding in mistake.findings))
-    tell(f"{one}: {how}")
-    return Proof(renewed=one, how=how)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asking:
+    """One run of proofs."""
 
+    cluster: Cluster
+    tell: Tell
+    wait: bool
+    over: threading.Event = field(default_factory=threading.Event)  # the run was interrupted
 
-def _is_served(cluster: Cluster, one: Renewed, serving: Serving) -> str:
-    wanted = cluster.issued(one.certificate, one.host)
+    def proved(self, one: Renewed) -> Proof:
+        serving = next((s for component in ALL for s in component.serves if s.certificate == one.certificate), None)
+        try:
+            how = self._is_served(one, serving) if serving else _is_accepted(self.cluster, one)
+            if one.pickup is Pickup.POLL:
+                how += self._is_used(one)
+        except Mistake as mistake:
+            return Proof(renewed=one, failure="; ".join(str(finding) for finding in mistake.findings))
+        self.tell(f"{one}: {how}")
+        return Proof(renewed=one, how=how)
 
-    def other() -> str | None:
-        shown = cluster.shown(one.host, serving.port, loopback=serving.loopback)
-        return None if shown.serial == wanted else f"port {serving.port} shows {shown.serial:x}, issued is {wanted:x}"
+    def _is_served(self, one: Renewed, serving: Serving) -> str:
+        wanted = self.cluster.issued(one.certificate, one.host)
 
-    spent = until(other, within=_within(one), pause=PAUSE, where=str(one))
-    return f"served on {serving.port} after {spent:.1f} s"
+        def other() -> str | None:
+            shown = self.cluster.shown(one.host, serving.port, loopback=serving.loopback)
+            return None if shown.serial == wanted else f"port {serving.port} shows {shown.serial:x}, issued is {wanted:x}"
+
+        spent = until(other, within=_within(one), pause=PAUSE, where=str(one), over=self.over)
+        return f"served on {serving.port} after {spent:.1f} s"
+
+    def _is_used(self, one: Renewed) -> str:
+        """A client that looks every five minutes: the API servers write down with which certificate each request came."""
+        if not self.wait:
+            return f"; {one.reader} takes it within five minutes, which was not waited for"
+        credential = f"X509SHA256={tls.fingerprint(one.pair)}"
+
+        def unseen() -> str | None:
+            said = self.cluster.run(one.host, "sh", "-c", LOOKED_FOR, "sh", credential, AUDIT)
+            return None if "yes" in said else f"{one.reader} has sent no request with it, by {AUDIT}"
+
+        self.tell(f"{one}: waiting until {one.reader} looks at the file, which it does every five minutes")
+        spent = until(unseen, within=_within(one), pause=SLOWLY, where=str(one), over=self.over)
+        return f", used by {one.reader} after {spent:.0f} s"
 
 
 def _is_accepted(cluster: Cluster, one: Renewed) -> str:
@@ -146,27 +173,13 @@ def _at_api(client: Client, one: Renewed) -> str:
     return f"accepted as {name}" if one.pickup is Pickup.POLL else f"accepted as {name}; {one.reader} takes it at its next handshake"
 
 
-def _is_used(cluster: Cluster, one: Renewed, *, wait: bool) -> str:
-    """A client that looks every five minutes: the API servers write down with which certificate each request came."""
-    if not wait:
-        return f"; {one.reader} takes it within five minutes, which was not waited for"
-    credential = f"X509SHA256={tls.fingerprint(one.pair)}"
-
-    def unseen() -> str | None:
-        said = cluster.run(one.host, "sh", "-c", LOOKED_FOR, "sh", credential, AUDIT)
-        return None if "yes" in said else f"{one.reader} has sent no request with it, by {AUDIT}"
-
-    spent = until(unseen, within=_within(one), pause=SLOWLY, where=str(one))
-    return f", used by {one.reader} after {spent:.0f} s"
-
-
 def _within(one: Renewed) -> float:
     return SLACK + (one.pickup.within if one.pickup.within != float("inf") else 0.0)
 
 
-def until(ask: Callable[[], str | None], *, within: float, pause: float, where: str) -> float:
-    """Ask until the answer is None; the seconds that it took. A Mistake with the last answer if the time is over."""
-    resting, began = threading.Event(), time.monotonic()
+def until(ask: Callable[[], str | None], *, within: float, pause: float, where: str, over: threading.Event) -> float:
+    """Ask until the answer is None; the seconds that it took. A Mistake with the last answer if the time is over, or the run."""
+    began = time.monotonic()
     while True:
         try:
             why = ask()
@@ -175,6 +188,5 @@ def until(ask: Callable[[], str | None], *, within: float, pause: float, where: 
         spent = time.monotonic() - began
         if why is None:
             return spent
-        if spent > within:
+        if spent > within or over.wait(pause):
             raise Mistake.at(where, f"after {spent:.0f} s: {why}")
-        resting.wait(pause)

@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from hardway.components import ALL
 from hardway.components.daemon import SYSTEM
 from hardway.desired import Blob, Content, File, Part
+from hardway.errors import Mistake
 from hardway.pki.declared import Declarations
-from hardway.plan import LEFTOVERS, Plan, compare
+from hardway.plan import LEFTOVERS, Plan, compare, digest
 from hardway.push import Survey, finish, push, survey
 from hardway.remote.cluster import Cluster
 
@@ -22,20 +23,32 @@ class Pushed:
     """What a renewal has brought to the hosts."""
 
     files: tuple[tuple[str, PurePosixPath], ...]  # host and path
-    left: int  # other changes that a push would make, and that were left alone
+    left: int  # other changes that a push would make on hosts, and that were left alone
 
 
 def bring(cluster: Cluster, declarations: Declarations, tell: Tell) -> Pushed:
     """Push the certificates that differ, and no other change: an edit of the inventory does not go along unseen."""
+    _refuse_other_bundles(found := _survey(cluster, tell), declarations)
     paths = frozenset(one.path for authority in declarations.authorities for one in authority.certificates.values() if one.path)
-    found = survey(cluster, _no_programs)
-    if finish(cluster, found, tell):
-        found = survey(cluster, _no_programs)
     ours = narrowed(found, lambda file: file.path in paths)
     push(cluster, ours, tell)
-    left = narrowed(found, lambda file: not isinstance(file.content, Blob)).changes + len(found.objects) - ours.changes
+    left = narrowed(found, lambda file: not isinstance(file.content, Blob)).changes - ours.changes
     moved = ((plan.host.name, change.file.path) for plan in ours.plans for change in plan.changes if change.file)
     return Pushed(files=tuple(moved), left=left)
+
+
+def _survey(cluster: Cluster, tell: Tell) -> Survey:
+    found = survey(cluster, _no_programs)
+    return survey(cluster, _no_programs) if finish(cluster, found, tell) else found
+
+
+def _refuse_other_bundles(found: Survey, declarations: Declarations) -> None:
+    """Who does not trust an authority yet is not shown what it has signed."""
+    bundles = frozenset(place.path for authority in declarations.authorities for place in authority.trusted_in)
+    for plan in narrowed(found, lambda file: file.path in bundles).plans:
+        for change in plan.changes:
+            if change.file and (change.before is None or change.before.sha256 != digest(change.file.content)):
+                raise Mistake.at(plan.host.name, f"{change.what} is not what state/ trusts", "run ./inv push, which brings it in order")
 
 
 def narrowed(found: Survey, keep: Callable[[File[Content]], bool]) -> Survey:

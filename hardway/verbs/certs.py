@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     },
 )
 def certs(c: Context, json: str = "", prometheus: str = "", warn_days: str = "") -> None:
-    """Show every certificate and key: until when, read by whom, and what is served on the wire.
+    """Show every certificate and key: until when, read by whom, and if the hosts serve it.
 
     For cron: exits 1 if something is wrong, has expired or is about to, or is served differently; 3 if nothing is wrong but
     a host or a port did not answer; 0 if all is well. It changes nothing.
@@ -82,13 +82,13 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
         raise Mistake.at("certs.renew", "choose one of --within, --name with or without --host, --all")
     state, declarations = State(session.state), declared.load(session.certs)
     chosen = _chosen(session, declarations, name, host, every=all_)
-    # Certificates that were named are all that is issued; but what cannot be used, or ends before long, always is.
+    # Also where some are named, those are issued that end before long or cannot be used: a push would do it too.
     window = duration("--within", within) if within else issue.WINDOW
     with session.console.step("renew") as tell:
         made = issue.ensure(declarations, session.inventory, state, datetime.now(UTC), window, chosen)
         for one in made:
             tell(f"issued {one}")
-        with running(session, state, tell) as cluster:
+        with running(session, state, tell, issuing=False) as cluster:
             write_kubeconfig(session.inventory, cluster, state)
             pushed = bring(cluster, declarations, tell)
             proofs = prove(cluster, renewed(cluster, declarations, pushed.files), tell, wait=not no_wait)

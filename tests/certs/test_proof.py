@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -95,7 +96,7 @@ def answers(given: Sequence[str | None]) -> list[str | None]:
 def test_waiting_ends_with_the_condition() -> None:
     left = answers(["not yet", None])
 
-    until(left.pop, within=60, pause=0, where="x")
+    until(left.pop, within=60, pause=0, where="x", over=threading.Event())
 
     assert left == []
 
@@ -105,4 +106,12 @@ def test_waiting_ends_with_the_last_answer_when_the_time_is_over() -> None:
         raise Mistake.at("there", "nobody answers")
 
     with pytest.raises(Mistake, match="x: after 0 s: there: nobody answers"):
-        until(ask, within=0, pause=0, where="x")
+        until(ask, within=0, pause=0, where="x", over=threading.Event())
+
+
+def test_an_interrupted_run_waits_no_longer() -> None:
+    over = threading.Event()
+    over.set()
+
+    with pytest.raises(Mistake, match="not yet"):
+        until(lambda: "not yet", within=3600, pause=3600, where="x", over=over)

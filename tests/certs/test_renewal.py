@@ -6,10 +6,14 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from hardway.certs.renewal import narrowed
+import pytest
+
+from hardway.certs.renewal import _refuse_other_bundles, narrowed
 from hardway.desired import Content, File, Part, Pickup, Secret, Text, Use
+from hardway.errors import Mistake
 from hardway.inventory import load
 from hardway.observed import Observed, OnDisk, UnitState
+from hardway.pki.declared import Authority, Declarations, Place
 from hardway.plan import Change, compare
 from hardway.push import Survey
 from tests.certs.conftest import FACTS
@@ -72,3 +76,14 @@ def test_what_was_never_installed_is_not_begun_by_a_renewal() -> None:
 
 def test_nothing_that_differs_is_nothing_to_do() -> None:
     assert does(found(UNIT, CONFIG)) == []
+
+
+def test_who_does_not_trust_the_authority_is_not_shown_what_it_has_signed() -> None:
+    path = PurePosixPath("/etc/x/ca.crt")
+    place = Place(role="controller", path=path, read_by={"x.service": Pickup.WATCH})
+    declarations = Declarations(authorities=(Authority(authority="x", common_name="x", trusted_in=(place,)),))
+    bundle = file(str(path), Text("new"), Pickup.WATCH)
+
+    with pytest.raises(Mistake, match=r"ca\.crt is not what state/ trusts; run \./inv push"):
+        _refuse_other_bundles(found(UNIT, bundle, LEAF), declarations)
+    _refuse_other_bundles(found(UNIT, LEAF), declarations)
