@@ -72,7 +72,8 @@ def spec(
     }
 
 
-def pod(stage: Stage, name: str, spec: Mapping[str, Any]) -> Mapping[str, Any]:
+def pod(stage: Stage, name: str, spec: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> Mapping[str, Any]:
     """A Pod in the run's namespace."""
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": {"activeDeadlineSeconds": 60, **spec}}
+    metadata = {"name": name, "labels": {**(labels or {})}}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"activeDeadlineSeconds": 60, **spec}}
     return stage.create(f"/api/v1/namespaces/{stage.namespace}/pods", body)

@@ -287,21 +287,24 @@ def test_stopped_schedulers_and_controller_managers_are_seen(cluster: LabCluster
 
 def test_controllers_that_are_switched_off_are_seen(cluster: LabCluster) -> None:
     unit, hosts = "kube-controller-manager.service", cluster.inventory.on("controller")
+    without = ("serviceaccount", "node-lifecycle", "replicationcontroller", "job", "endpointslice")
+    flag = f"--controllers=*,{','.join(f'-{name}-controller' for name in without)}"
 
     def restarted(change: Callable[[Host], None]) -> None:
         each(hosts, change, 3)
         afresh(cluster.live, "kube-controller-manager")
 
     try:
-        restarted(
-            lambda host: with_flags(cluster.live, host, unit, "--controllers=*,-serviceaccount-controller,-node-lifecycle-controller")
-        )
+        restarted(lambda host: with_flags(cluster.live, host, unit, flag))
         with fresh(cluster) as on:  # its namespace must be younger than the controllers
             assert_red(
                 on,
                 controllers__serviceaccount="to get a ServiceAccount `default`; got after 10 s: 404",
                 controllers__node="to lose the taint of a new one; got after 15 s: node.kubernetes.io/not-ready is still there",
-                kube_controller_manager__unit="it has --controllers=*,-serviceaccount-controller,-node-lifecycle-controller",
+                controllers__replication="to have 2 Pods; got after 15 s: it has none",
+                controllers__job="to have 2 Pods; got after 15 s: it has none",
+                controllers__endpointslice="to have 192.0.2.1, 192.0.2.2 ready; got after 15 s: no endpoints",
+                kube_controller_manager__unit=f"it has {flag}",
             )
             until(lambda: holder_renews(cluster.live, "kube-controller-manager") is None)
             assert_green(on, "controllers.leader")

@@ -14,6 +14,7 @@ from hardway.smoke.checks import (
     sockets,
     strangers,
     unit,
+    workloads,
 )
 
 CHECKS: tuple[Check, ...] = (
@@ -27,6 +28,7 @@ CHECKS: tuple[Check, ...] = (
     *kube_scheduler.CHECKS,
     *kube_controller_manager.CHECKS,
     *certs.CHECKS,
+    *workloads.CHECKS,
     *loss.CHECKS,
 )
 

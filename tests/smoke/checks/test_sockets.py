@@ -10,7 +10,7 @@ import pytest
 
 from hardway.desired import Stage
 from hardway.inventory import Endpoint, Host, Inventory, Networks
-from hardway.smoke.checks.sockets import ports
+from hardway.smoke.checks.sockets import only_client, ports
 from hardway.smoke.verdict import Failed
 
 HOSTS = tuple(Host(name=f"controller-{i}", address=IPv4Address(f"10.0.0.{i}"), roles=frozenset({"controller"})) for i in (1, 2))
@@ -20,6 +20,9 @@ INVENTORY = Inventory(
     networks=Networks(service_cidr=IPv4Network("10.32.0.0/24"), pod_cidr=IPv4Network("10.200.0.0/16")),
     endpoint=Endpoint(loadbalancer="none", address=HOSTS[0].address),
 )
+
+
+CLIENT_KEY = "/etc/kubernetes/kube-apiserver/etcd-client.pem"
 
 
 @dataclass
@@ -48,7 +51,15 @@ class Kernel:
         }
     )
 
+    readers: dict[str, list[str]] = field(
+        default_factory=lambda: {
+            host.name: ["/etc/etcd/pki/etcdctl.pem", "/etc/etcd/pki/server.pem etcd", f"{CLIENT_KEY} kube-apiserver"] for host in HOSTS
+        }
+    )
+
     def run(self, host: Host, *argv: str) -> str:
+        if argv[0] == "sh":
+            return "\n".join(self.readers[host.name])
         lines = self.connected if "established" in argv else self.listen
         return "\n".join(lines[host.name])
 
@@ -127,3 +138,34 @@ def test_no_api_server_as_client_fails() -> None:
 
     with pytest.raises(Failed, match="API servers to be clients"):
         judge(kernel)
+
+
+def test_who_is_a_client_of_etcd_and_who_could_be_is_the_evidence() -> None:
+    evidence = only_client(cast("Stage", Kernel()))
+
+    assert "ss on controller-1: clients of 2379: kube-apiserver" in evidence
+    assert f"/etc/etcd/pki/etcdctl.pem by root alone; /etc/etcd/pki/server.pem by etcd; {CLIENT_KEY} by kube-apiserver" in evidence
+
+
+def test_another_client_of_etcd_fails() -> None:
+    kernel = Kernel()
+    kernel.connected["controller-2"].append('0 0 10.0.0.2:40009 10.0.0.1:2379 users:(("kube-scheduler",pid=3,fd=3))')
+
+    with pytest.raises(Failed, match=r"no client of etcd on controller-2 but .*; got kube-scheduler"):
+        only_client(cast("Stage", kernel))
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([f"{CLIENT_KEY} kube-apiserver kube-scheduler"], "readable by kube-apiserver alone; got kube-scheduler"),
+        (["/etc/etcd/pki/server.pem etcd kube-apiserver", f"{CLIENT_KEY} kube-apiserver"], "readable by etcd alone; got kube-apiserver"),
+        ([CLIENT_KEY], "or this check could not tell; got it cannot"),
+    ],
+)
+def test_a_key_of_etcd_that_others_can_read_fails(lines: list[str], message: str) -> None:
+    kernel = Kernel()
+    kernel.readers["controller-2"] = lines
+
+    with pytest.raises(Failed, match=message):
+        only_client(cast("Stage", kernel))
