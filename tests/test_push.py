@@ -99,6 +99,24 @@ def test_the_leader_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line.split()[0] for line in seen if "apply" in line] == ["controller-2", "controller-3", "controller-1"]
 
 
+def test_an_instance_that_leads_hands_over_right_before_it_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hand_over(live: Live, host: Host) -> str | None:
+        cast("FakeCluster", live).seen.append(f"{host.name} hands over")
+        return "another" if host == CONTROLLERS[1] else None
+
+    seen = pushed(component(hand_over=hand_over), found(UP), monkeypatch)
+
+    assert seen[1:4] == ["controller-1 hands over", "controller-1 apply restart", "controller-1 settle x.service"]
+    assert pushed(component(hand_over=hand_over), found(None), monkeypatch)[1:-1] == pushed(component(), found(None), monkeypatch)[1:-1]
+
+
+def test_a_lead_that_cannot_be_handed_over_does_not_stop_a_push(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hand_over(_live: Live, host: Host) -> str | None:
+        raise Mistake.at(host.name, "no other member is well")
+
+    assert pushed(component(hand_over=hand_over), found(UP), monkeypatch) == pushed(component(), found(UP), monkeypatch)
+
+
 def test_a_red_gate_stops_the_run_and_leaves_the_rest_and_the_debt(monkeypatch: pytest.MonkeyPatch) -> None:
     def ask(_: Live, host: Host) -> str | None:
         return "not ready" if host == CONTROLLERS[1] else None

@@ -41,6 +41,8 @@ class Roll:
     at_once: int = 1
     gates: tuple[Gate, ...] = ()
     last: Callable[[Live], Host | None] | None = None  # the host that goes last, such as a leader's
+    # Before the instance on a host stops: makes another lead, if this one does; the name of that one's host.
+    hand_over: Callable[[Live, Host], str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,6 +85,8 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
     for batch in _batches(cluster, component, list(by_host)) if runs else [list(by_host)]:
         if runs:
             _refuse_second_loss(cluster, component, [by_host[host] for host in batch])
+            for host in batch:
+                _hand_over(cluster, component, by_host[host], tell)
         _everywhere(batch, lambda host: _apply(cluster, by_host[host], tell, first=not runs))
         _everywhere(batch, lambda host: _pass(cluster, component, host, tell))
         _everywhere(batch, lambda host: cluster.machine(host).settle((component.unit,)))
@@ -92,13 +94,30 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
 
 def _refuse_second_loss(cluster: Cluster, component: Component, plans: Sequence[Plan]) -> None:
     """Take down no instance that is well while another of its component is not: of three, one may be missing (6)."""
-    going = [plan.host for plan in plans if any(change.action in {"restart", "stop"} for change in plan.changes)]
+    going = [plan.host for plan in plans if _interrupts(plan)]
     if not any(_closed(cluster, component, host) is None for host in going):
         return  # nothing to lose there; this may be what mends it
     for host in cluster.inventory.on(component.on):
         if host not in going and (why := _closed(cluster, component, host)):
             what = f"{component.name} is not well there, so no other is restarted: {why}"
             raise Mistake.at(host.name, what, f"see `journalctl -u {component.unit}` there, mend it, and push again")
+
+
+def _interrupts(plan: Plan) -> bool:
+    return any(change.action in {"restart", "stop"} for change in plan.changes)
+
+
+def _hand_over(cluster: Cluster, component: Component, plan: Plan, tell: Tell) -> None:
+    """Let another instance lead before this one goes: part of its restart, as the plan has it (3)."""
+    if component.roll.hand_over is None or not _interrupts(plan):
+        return
+    try:
+        now = component.roll.hand_over(cluster, plan.host)
+    except Mistake as mistake:
+        tell(f"{plan.host.name}: {component.name} could not hand over its lead, so its restart shows for some seconds: {mistake}")
+        return
+    if now:
+        tell(f"{plan.host.name}: {component.name}: {now} leads now")
 
 
 def _closed(cluster: Cluster, component: Component, host: Host) -> str | None:

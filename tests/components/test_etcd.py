@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from typing import cast
 
-from hardway.components.etcd import INITIAL_CLUSTER, same_members
-from hardway.inventory import Host
+import pytest
+
+from hardway.components.etcd import INITIAL_CLUSTER, hand_over, same_members
+from hardway.desired import Answer, Live
+from hardway.errors import Mistake
+from hardway.inventory import Host, load
 
 HOST = Host(name="controller-1", address=IPv4Address("10.240.0.11"), roles=frozenset({"controller"}))
 ONE = "ETCD_INITIAL_CLUSTER=controller-1=https://10.240.0.11:2380\n"
@@ -28,3 +36,52 @@ def test_another_order_or_comment_is_no_other_membership() -> None:
 
 def test_other_files_are_not_looked_at() -> None:
     assert same_members(HOST, PurePosixPath("/etc/systemd/system/etcd.service"), ONE, THREE) is None
+
+
+INVENTORY = load(Path(__file__).parents[2] / "inventory.yaml")
+FIRST, SECOND, THIRD = INVENTORY.on("controller")
+
+
+@dataclass
+class Members:
+    """Three members, the first of which leads; those named are not well."""
+
+    ill: frozenset[Host] = frozenset()
+    moved: list[object] = field(default_factory=list)
+    inventory = INVENTORY
+    answers: int = 200
+
+    def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
+        if host in self.ill:
+            raise Mistake.at(host.name, "refused")
+        if path.endswith("/transfer-leadership"):
+            self.moved.append((host, body))
+            return Answer(status=self.answers, body=b"{}")
+        member = INVENTORY.on("controller").index(host) + 1
+        said = {"health": "true", "header": {"cluster_id": "9", "member_id": str(member)}, "leader": "1", "raftTerm": "2", "version": "3"}
+        return Answer(status=200, body=json.dumps(said).encode())
+
+
+def asked(members: Members, host: Host) -> str | None:
+    return hand_over(cast("Live", members), host)
+
+
+def test_a_leader_hands_over_to_a_member_that_is_well() -> None:
+    members = Members(ill=frozenset({SECOND}))
+
+    assert asked(members, FIRST) == "controller-3"
+    assert members.moved == [(FIRST, {"targetID": "3"})]
+
+
+def test_a_follower_has_nothing_to_hand_over() -> None:
+    members = Members()
+
+    assert asked(members, SECOND) is None
+    assert members.moved == []
+
+
+def test_a_lead_that_nobody_can_take_is_told() -> None:
+    with pytest.raises(Mistake, match="no other member is well"):
+        asked(Members(ill=frozenset({SECOND, THIRD})), FIRST)
+    with pytest.raises(Mistake, match="with 500"):
+        asked(Members(answers=500), FIRST)
