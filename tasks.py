@@ -13,6 +13,7 @@ CONTENTS = {
         "kubectl": kubectl.kubectl,
         "etcd.snapshot": etcd.snapshot,
         "etcd.restore": etcd.restore,
+        "etcd.revert": etcd.revert,
         "certs": certs.certs,
         "certs.renew": certs.renew,
         "kubeconfig": certs.kubeconfig,

@@ -27,7 +27,7 @@ def refused(host: Host, observed: Observed, components: Iterable[Component], now
         yield Finding(
             where=host.name,
             what=f"etcd is being restored from {observed.restoring.split()[-1]}, or that was cut short",
-            next_step="wait, or run the same ./inv etcd.restore again, or ./inv etcd.restore --back --yes",
+            next_step="wait, or run the same ./inv etcd.restore again, or ./inv etcd.revert --yes",
         )
     for package in sorted({p for c in components if c.on in host.roles for p in c.packages} - facts.programs):
         yield Finding(where=host.name, what=f"{package} is not installed", next_step=f"run there: apt-get install {package}")

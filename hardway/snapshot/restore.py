@@ -32,7 +32,7 @@ Tell = Callable[[str], None]
 AT_ONCE = 16  # hosts
 SKIP = 1_000_000_000  # revisions: more than anybody can have seen since the snapshot, so that no cache takes the old for the new
 SPARE = 256 << 20  # bytes beside the snapshot and the data made of it: etcd's log
-AGAIN = "run the same again and it goes on; ./inv etcd.restore --back --yes puts the old data back"
+AGAIN = "run the same again and it goes on; ./inv etcd.revert --yes puts the old data back"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,14 +139,14 @@ def restore(cluster: Cluster, snapshot: Path, now: datetime, tell: Tell) -> tupl
     return tuple(f"{host.name}:/var/lib/etcd/before-{this.id}" for host in hosts)
 
 
-def back(cluster: Cluster, tell: Tell) -> None:
+def revert(cluster: Cluster, tell: Tell) -> None:
     """Give up a restore that is not over: every member has its old data again."""
     hosts = cluster.inventory.on("controller")
     with cluster.lock(hosts, "give up a restore") as held:
         members = Members(cluster=cluster, hosts=hosts, held=held, tell=tell)
         this = _begun(members.observe())
         if this is None:
-            raise Mistake.at("etcd.restore --back", "no restore is under way", "one that is over is undone by a snapshot taken before it")
+            raise Mistake.at("etcd.revert", "no restore is under way", "one that is over is undone by a snapshot taken before it")
         with _told():
             members.run("mark", *this.words)
             members.stop()

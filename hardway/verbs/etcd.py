@@ -1,4 +1,4 @@
-"""etcd.snapshot, etcd.restore: what etcd holds, kept and put back."""
+"""etcd.snapshot, etcd.restore, etcd.revert: what etcd holds, kept and put back."""
 
 from __future__ import annotations
 
@@ -41,31 +41,41 @@ def snapshot(c: Context, out: str = "") -> None:
     help={
         "file": "a snapshot, with its note beside it",
         "yes": "do it: what was written since the snapshot is gone, and the API is away for a while",
-        "back": "give up a restore that is not over, and put the old data back",
     },
 )
-def restore(c: Context, file: str = "", yes: bool = False, back: bool = False) -> None:
+def restore(c: Context, file: str, yes: bool = False) -> None:
     """Put a snapshot in place of what etcd holds, on all members: FILE --yes.
 
     A damaged file, another cluster's or one whose encryption key is missing is refused before anything stops. The old data is
-    kept on each host, and named. If it is cut short, the same again goes on, and --back --yes puts the old data back.
+    kept on each host, and named. If it is cut short, the same again goes on, and etcd.revert puts the old data back.
     """
-    from hardway.snapshot import restore as engine
+    from hardway.snapshot.restore import restore as put
     from hardway.state import State
     from hardway.verbs.program.running import running
 
     session = Session.open(c)
-    if bool(file) == back:
-        raise Mistake.at("etcd.restore", "name a snapshot, or --back", "./inv etcd.snapshot takes one")
-    if not yes:
-        what = "every controller's etcd and API server stop, and what was written since the snapshot is gone"
-        raise Mistake.at("etcd.restore", what, "add --yes if that is meant")
-    kept: tuple[str, ...] = ()
+    _meant("etcd.restore", "every controller's etcd and API server stop, and what was written since the snapshot is gone", yes=yes)
     with session.console.step("restore") as tell, running(session, State(session.state), tell, issuing=False) as cluster:
-        if back:
-            engine.back(cluster, tell)
-        else:
-            kept = engine.restore(cluster, Path(file), datetime.now(UTC), tell)
-    session.console.result("the old data is back on every member" if back else f"{file} is restored on every member")
+        kept = put(cluster, Path(file), datetime.now(UTC), tell)
+    session.console.result(f"{file} is restored on every member")
     for one in kept:
-        session.console.result(f"the data before it is kept in {one}: remove it when you no longer need it")
+        session.console.result(f"what was there before is kept in {one}: remove it when it is no longer needed")
+
+
+@task(auto_shortflags=False, help={"yes": "do it: every controller's etcd and API server stop for a while"})
+def revert(c: Context, yes: bool = False) -> None:
+    """Give up a restore that is not over: every member has its old data again."""
+    from hardway.snapshot.restore import revert as put_back
+    from hardway.state import State
+    from hardway.verbs.program.running import running
+
+    session = Session.open(c)
+    _meant("etcd.revert", "every controller's etcd and API server stop for a while", yes=yes)
+    with session.console.step("revert") as tell, running(session, State(session.state), tell, issuing=False) as cluster:
+        put_back(cluster, tell)
+    session.console.result("the old data is back on every member")
+
+
+def _meant(verb: str, what: str, *, yes: bool) -> None:
+    if not yes:
+        raise Mistake.at(verb, what, "add --yes if that is meant")
