@@ -115,12 +115,14 @@ def _show(session: Session, found: Survey) -> None:
         session.console.result("nothing to change")
         return
     session.console.table(("host", "component", "action", "what", "why"), rows)
+    shown: dict[str, list[str]] = {}  # a diff is shown once, for all the hosts that have it
     for one in found.plans:
-        updates = [change for change in one.changes if change.action == "update" and diff(change, "")]
         texts = found.texts.get(one.host.name, {})
-        for change in updates:
-            if change.file and (shown := diff(change, texts.get(change.file.path, ""))):
-                session.console.result(f"\n{one.host.name}:\n{shown}")
+        for change in one.changes:
+            if change.file and change.file.path in texts and (text := diff(change, texts[change.file.path])):
+                shown.setdefault(text, []).append(one.host.name)
+    for text, names in shown.items():
+        session.console.result(f"\n{', '.join(names)}:\n{text}")
     session.console.result(f"\n{found.changes} changes; `./inv push` makes them")
 
 
