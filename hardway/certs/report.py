@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,8 +27,12 @@ class Report:
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """What somebody has to see to, one line each."""
-        return tuple(f"{title(one)}: {why}" for one in self.seen for why in self.why(one))
+        """What somebody has to see to, one line for all hosts where it is the same."""
+        hosts: dict[tuple[str, str], list[str]] = {}
+        for one in self.seen:
+            for why in self.why(one):
+                hosts.setdefault((title(one), why), []).extend([one.item.host] if one.item.host else [])
+        return tuple(f"{what}{_on(several)}: {why}" for (what, why), several in hosts.items())
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -36,7 +40,7 @@ class Report:
         ports = (one for one in self.seen if one.wire and one.wire.shown is None)
         return (
             *(f"{host}: not asked: {why}" for host, why in self.silent.items()),
-            *(f"{title(one)}: {silent(one.wire)}" for one in ports),
+            *(f"{title(one)}{_on([one.item.host or ''])}: {silent(one.wire)}" for one in ports),
         )
 
     @property
@@ -142,12 +146,14 @@ def _served(one: Seen) -> dict[str, Any] | None:
 
 
 def title(one: Seen) -> str:
-    """What and where, in few words."""
+    """What it is, in few words."""
     item = one.item
-    where = f" on {item.host}" if item.host else ""
-    if item.kind in {"certificate", "authority"} and item.name:
-        return f"{item.kind} {item.name}{where}"
-    return f"{item.kind} {item.path or item.file or item.name}{where}"
+    named = item.kind in {"certificate", "authority"}
+    return f"{item.kind} {item.name if named else item.path or item.file or item.name}"
+
+
+def _on(hosts: Sequence[str]) -> str:
+    return f" on {', '.join(hosts)}" if hosts else ""
 
 
 def differs(wire: Wire) -> str:

@@ -97,7 +97,11 @@ def test_without_a_number_a_certificate_is_wrong_when_a_push_would_renew_it(repo
 
     assert f"certificate admin: expires on {now + timedelta(days=365):%Y-%m-%d}, in 29 days" in late.wrong
     assert f"kubeconfig admin.kubeconfig: expires on {now + timedelta(days=365):%Y-%m-%d}, in 29 days" in late.wrong
-    assert len(late.wrong) == 3 * 11 + 2 + 1  # not the bundles, nor the kubeconfigs that name one of these
+    assert (
+        f"certificate etcdctl on controller-1, controller-2, controller-3: expires on {now + timedelta(days=365):%Y-%m-%d}, in 29 days"
+        in late.wrong
+    )
+    assert len(late.wrong) == 11 + 2 + 1  # not the bundles, nor the kubeconfigs that name one of these
 
 
 @pytest.mark.parametrize(("days", "code"), [(364.0, 0), (366.0, 1), (0.0, 0)])
