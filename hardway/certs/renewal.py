@@ -10,12 +10,16 @@ from hardway.components import ALL
 from hardway.components.daemon import SYSTEM
 from hardway.desired import Blob, Content, File, Part
 from hardway.errors import Mistake
+from hardway.inventory import Host
 from hardway.pki.declared import Declarations
 from hardway.plan import LEFTOVERS, Plan, compare, digest
 from hardway.push import Survey, finish, push, survey
 from hardway.remote.cluster import Cluster
+from hardway.remote.fanout import Failure, attempt
 
 Tell = Callable[[str], None]
+
+AT_ONCE = 16  # hosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,22 +28,31 @@ class Pushed:
 
     files: tuple[tuple[str, PurePosixPath], ...]  # host and path
     left: int  # other changes that a push would make on hosts, and that were left alone
+    silent: Mapping[str, str]  # hosts that did not answer and have none of it, and why
 
 
 def bring(cluster: Cluster, declarations: Declarations, tell: Tell) -> Pushed:
-    """Push the certificates that differ, and no other change: an edit of the inventory does not go along unseen."""
-    _refuse_other_bundles(found := _survey(cluster, tell), declarations)
+    """Push the certificates that differ, and no other change: an edit of the inventory does not go along unseen.
+
+    A host that is down does not keep the others from theirs.
+    """
+    asked = attempt(cluster.inventory.hosts, lambda host: cluster.machine(host).run("true"), AT_ONCE)
+    silent = {host.name: answer.error for host, answer in asked.items() if isinstance(answer, Failure)}
+    if len(silent) == len(asked):
+        raise Mistake(*(finding for error in silent.values() for finding in error.findings))
+    found = _survey(cluster, tuple(host for host in asked if host.name not in silent), tell)
+    _refuse_other_bundles(found, declarations)
     paths = frozenset(one.path for authority in declarations.authorities for one in authority.certificates.values() if one.path)
     ours = narrowed(found, lambda file: file.path in paths)
     push(cluster, ours, tell)
     left = narrowed(found, lambda file: not isinstance(file.content, Blob)).changes - ours.changes
     moved = ((plan.host.name, change.file.path) for plan in ours.plans for change in plan.changes if change.file)
-    return Pushed(files=tuple(moved), left=left)
+    return Pushed(files=tuple(moved), left=left, silent={name: error.findings[0].what for name, error in silent.items()})
 
 
-def _survey(cluster: Cluster, tell: Tell) -> Survey:
-    found = survey(cluster, _no_programs)
-    return survey(cluster, _no_programs) if finish(cluster, found, tell) else found
+def _survey(cluster: Cluster, hosts: tuple[Host, ...], tell: Tell) -> Survey:
+    found = survey(cluster, _no_programs, some=hosts)
+    return survey(cluster, _no_programs, some=hosts) if finish(cluster, found, tell) else found
 
 
 def _refuse_other_bundles(found: Survey, declarations: Declarations) -> None:

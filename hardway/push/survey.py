@@ -42,10 +42,10 @@ class Survey:
         return sum(len(plan.changes) for plan in self.plans) + len(self.objects)
 
 
-def survey(cluster: Cluster, programs: Programs, *, verify: bool = False) -> Survey:
-    """Observe every host, render what each should carry, compare. Changes nothing; stops with every finding if a host cannot be used."""
+def survey(cluster: Cluster, programs: Programs, *, verify: bool = False, some: tuple[Host, ...] = ()) -> Survey:
+    """Observe every host, or some, render what each should carry, compare. Changes nothing; stops with every finding if a host cannot be used."""
     inventory, credentials = cluster.inventory, cluster.credentials
-    hosts = inventory.hosts
+    hosts = some or inventory.hosts
     packages = tuple(sorted({p for component in ALL for p in component.packages}))
     wrong: list[Finding] = []
 

@@ -98,7 +98,9 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
     session.console.result(f"{len(made)} issued, {len(rows)} brought to hosts" if made or rows else "nothing to renew")
     if pushed.left:
         session.console.tell(f"{pushed.left} other changes were left alone; `./inv plan` shows them")
-    if any(proof.failure for proof in proofs):
+    for host, why in pushed.silent.items():
+        session.console.tell(f"{host}: has none of it: {why}; run it again when it answers")
+    if pushed.silent or any(proof.failure for proof in proofs):
         raise Exit(code=1)
 
 
