@@ -98,8 +98,8 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
     session.console.result(f"{len(made)} issued, {len(rows)} brought to hosts" if made or rows else "nothing to renew")
     if pushed.left:
         session.console.tell(f"{pushed.left} other changes were left alone; `./inv plan` shows them")
-    for host, why in pushed.silent.items():
-        session.console.tell(f"{host}: has none of it: {why}; run it again when it answers")
+    for silent, why in pushed.silent.items():
+        session.console.tell(f"{silent}: has none of it: {why}; run it again when it answers")
     if pushed.silent or any(proof.failure for proof in proofs):
         raise Exit(code=1)
 
