@@ -43,7 +43,7 @@ class Survey:
 
 
 def survey(cluster: Cluster, programs: Programs, *, verify: bool = False, some: tuple[Host, ...] = ()) -> Survey:
-    """Observe every host or `some`, render what it should carry, compare. Changes nothing; stops with all findings if a host cannot be used."""
+    """Observe every host, or `some`; render, compare. Changes nothing; stops with every finding if a host cannot be used."""
     inventory, credentials = cluster.inventory, cluster.credentials
     hosts = some or inventory.hosts
     packages = tuple(sorted({p for component in ALL for p in component.packages}))
