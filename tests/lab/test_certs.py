@@ -104,6 +104,24 @@ def test_all_certificates_are_renewed_and_no_unit_restarts(cluster: LabCluster) 
     assert cluster.inv("certs.renew").stdout == "nothing to renew\n"
 
 
+def test_a_host_that_is_down_does_not_keep_the_others_from_their_certificates(cluster: LabCluster) -> None:
+    cluster.read_again()
+    host = cluster.controller(3)
+    cluster.live.run(host, "sh", "-c", "systemctl stop ssh.socket ssh.service 2>/dev/null; true")
+    try:
+        done = cluster.inv("certs.renew", "--name", "kube-scheduler-serving")
+    finally:
+        cluster.live.run(host, "systemctl", "start", "ssh.service")
+    again = cluster.inv("certs.renew")
+
+    assert done.returncode == 1
+    assert "3 issued, 2 brought to hosts" in done.stdout
+    assert "controller-3: has none of it: cannot be reached" in done.stderr
+    assert again.returncode == 0
+    assert "0 issued, 1 brought to hosts" in again.stdout
+    assert "served on 10259 after" in again.stdout
+
+
 @pytest.mark.full
 def test_what_looks_only_every_five_minutes_is_seen_to_use_its_new_certificate(cluster: LabCluster) -> None:
     done = cluster.inv("certs.renew", "--name", "kube-scheduler")
