@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import binaries, certs, develop, etcd, inventory, kubectl, lab, push, smoke, status, up
+from hardway.verbs import binaries, certs, develop, etcd, hosts, inventory, kubectl, lab, push, smoke, status, up
 from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
@@ -23,7 +23,8 @@ CONTENTS = {
         "binaries": binaries.binaries,
         "inventory.schema": inventory.schema,
     },
-    "The lab": {
+    "Its hosts": {
+        "hosts.trust": hosts.trust,
         "lab.up": lab.up,
         "lab.down": lab.down,
         "lab.ssh": lab.ssh,

@@ -6,6 +6,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -90,6 +91,22 @@ class SshLine:
             raise ConnectionRefusedError(f"{self.host.name}: {address}:{port}: {error.text}") from error
         except (paramiko.SSHException, EOFError) as error:
             raise ConnectionError(f"{self.host.name}: {address}:{port}: {told(error)}") from error
+
+    def shown_key(self) -> paramiko.PKey:
+        """The host key that the host shows, whether it is known or not; nobody signs in. The keys of jump hosts are checked."""
+        connection = self._prepared()
+        address = (str(self.host.address), self.host.ssh.port)
+        try:
+            sock = connection.open_gateway() if connection.gateway else socket.create_connection(address, timeout=self.timeout)
+            with closing(transport(sock)) as dialled:
+                dialled.start_client(timeout=self.timeout)
+                return dialled.get_remote_server_key()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            what = f"cannot be reached at {address[0]} port {address[1]}: {told(error)}"
+            raise self._mistake(what, "is it up, and is this its address?") from error
+        finally:
+            if isinstance(connection.gateway, Connection):
+                connection.gateway.close()
 
     def close(self) -> None:
         """Hang up."""
