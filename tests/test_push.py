@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from hardway.desired import Blob, Component, File, Gate, Live, Part, Pickup, Roll, Secret, Text, Use
+from hardway.desired import Blob, Component, Content, File, Gate, Live, Part, Pickup, Roll, Secret, Text, Use
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
@@ -60,8 +60,8 @@ def component(ask: Any = lambda _live, _host: None, **roll: Any) -> Component:
     return Component(name="x", on="controller", files=lambda *_: (), roll=Roll(gates=(Gate(name="open", ask=ask, within=0),), **roll))
 
 
-def found(unit: UnitState | None) -> Survey:
-    part = Part(component="x", unit="x.service", files=(CONFIG,))
+def found(unit: UnitState | None, file: File[Content] = CONFIG) -> Survey:
+    part = Part(component="x", unit="x.service", files=(file,))
     observed = Observed(facts=FACTS, units={"x.service": unit} if unit else {})
     plans = tuple(compare(host, [part], observed) for host in CONTROLLERS)
     return Survey(observed={h.name: observed for h in CONTROLLERS}, parts={}, plans=plans, objects=(), texts={})
@@ -158,7 +158,7 @@ def test_the_one_that_is_ill_goes_first_because_the_push_may_mend_it(monkeypatch
     assert [line.split()[0] for line in seen if "apply" in line] == ["controller-3", "controller-1", "controller-2"]
 
 
-def test_members_none_of_which_is_well_go_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_restart_nothing_reach_members_none_of_which_is_well_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when every certificate has expired: none becomes well before the others."""
     cluster = FakeCluster()
 
@@ -167,10 +167,18 @@ def test_members_none_of_which_is_well_go_together(monkeypatch: pytest.MonkeyPat
         return None if len(applied) == len(CONTROLLERS) else f"{host.name} has lost its peers"
 
     monkeypatch.setattr(roll, "ALL", (component(ask),))
-    push(cast("Cluster", cluster), found(UP), lambda _: None)
+    leaf = dataclasses.replace(CONFIG, uses=(Use(reader="x.service", pickup=Pickup.HANDSHAKE),))
+    push(cast("Cluster", cluster), found(UP, leaf), lambda _: None)
 
-    assert sorted(cluster.seen[1:4]) == [f"controller-{n} apply restart" for n in (1, 2, 3)]
+    assert sorted(cluster.seen[1:4]) == [f"controller-{n} apply " for n in (1, 2, 3)]
     assert sorted(cluster.seen[4:7]) == [f"controller-{n} settle x.service" for n in (1, 2, 3)]
+
+
+def test_restarts_go_one_at_a_time_even_if_none_looks_well_since_that_may_be_our_own_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = pushed(component(lambda _live, _host: "no route to host"), found(UP), monkeypatch)
+
+    assert [line.split()[0] for line in seen if "apply" in line] == ["controller-1"]
+    assert seen[-1].startswith("stopped: controller-1: gate open: still closed")
 
 
 def test_nothing_to_do_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from hardway.components import ALL
@@ -82,7 +82,7 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
         return
     by_host = {plan.host: plan for plan in plans}
     runs = any(o.units[component.unit].active == "active" for o in found.observed.values() if component.unit in o.units)
-    for batch in _batches(cluster, component, list(by_host)) if runs else [list(by_host)]:
+    for batch in _batches(cluster, component, by_host) if runs else [list(by_host)]:
         if runs:
             _refuse_second_loss(cluster, component, [by_host[host] for host in batch])
             for host in batch:
@@ -127,15 +127,17 @@ def _closed(cluster: Cluster, component: Component, host: Host) -> str | None:
     return None
 
 
-def _batches(cluster: Cluster, component: Component, hosts: list[Host]) -> list[list[Host]]:
-    """Those that are not well first, the one that leads last; all together where none is well.
+def _batches(cluster: Cluster, component: Component, by_host: Mapping[Host, Plan]) -> list[list[Host]]:
+    """Those that are not well first, the one that leads last; all together where none is well and none would be restarted.
 
-    There is nothing left to protect then, and when every certificate has expired no member of etcd becomes well before the others.
+    When every certificate has expired, no member of etcd becomes well before the others have theirs. But that none looks well
+    may also be our own view, such as a firewall's: so a restart goes one host at a time whatever is seen.
     """
+    hosts = list(by_host)
     if len(hosts) < 2:
         return [hosts]
     ill = {host for host in hosts if _closed(cluster, component, host)}
-    if len(ill) == len(hosts):
+    if len(ill) == len(hosts) and not any(_interrupts(plan) for plan in by_host.values()):
         return [hosts]
     last = component.roll.last(cluster) if component.roll.last else None
     ordered = sorted(hosts, key=lambda host: (host not in ill, host == last))
