@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -83,8 +83,7 @@ class Members:
         """First whoever writes, then all members."""
         for components in ([*reversed(clients())], [etcd.COMPONENT]):
             self.tell(f"stopping {', '.join(component.name for component in components)} on every controller")
-            actions = tuple(Action(verb="stop", unit=component.unit) for component in components)
-            self.each(lambda host, actions=actions: self.cluster.machine(host).apply(Apply(actions=actions)))  # type: ignore[misc]
+            self._act(self.hosts, *(Action(verb="stop", unit=component.unit) for component in components))
         for host, seen in self.observe().items():
             running = [unit for unit, state in seen.units.items() if state.active not in {"inactive", "failed"}]
             if running:
@@ -92,19 +91,20 @@ class Members:
 
     def start(self) -> None:
         """All members together, then what stands on them, each behind its gates."""
-        down = {host for host, seen in self.observe().items() if not _runs(seen, etcd.COMPONENT)}
-        starting = Apply(actions=(Action(verb="restart-no-block", unit=etcd.COMPONENT.unit),))  # none is ready before a quorum is
-        self.each(lambda host: self.cluster.machine(host).apply(starting) if host in down else None)
-        self._gates(etcd.COMPONENT)
+        down = [host for host, seen in self.observe().items() if not _runs(seen, etcd.COMPONENT)]
+        self._act(down, Action(verb="restart-no-block", unit=etcd.COMPONENT.unit))  # none is ready before a quorum is
+        self._pass(etcd.COMPONENT)
         for component in clients():
-            starting = Apply(actions=(Action(verb="start", unit=component.unit),))
-            self.each(lambda host, starting=starting: self.cluster.machine(host).apply(starting))  # type: ignore[misc]
-            self._gates(component)
+            self._act(self.hosts, Action(verb="start", unit=component.unit))
+            self._pass(component)
 
-    def _gates(self, component: Component) -> None:
-        for gate in component.roll.gates:
-            seconds = each(self.hosts, lambda host, gate=gate: wait(self.cluster, gate, host), AT_ONCE)  # type: ignore[misc]
-            self.tell(f"{component.name}: {gate.name} on every controller after {max(seconds.values()):.1f} s")
+    def _act(self, hosts: Iterable[Host], *actions: Action) -> None:
+        each(hosts, lambda host: self.cluster.machine(host).apply(Apply(actions=actions)), AT_ONCE)
+
+    def _pass(self, component: Component) -> None:
+        gates = component.roll.gates
+        seconds = each(self.hosts, lambda host: sum(wait(self.cluster, gate, host) for gate in gates), AT_ONCE)
+        self.tell(f"{component.name}: {', '.join(gate.name for gate in gates)} on every controller after {max(seconds.values()):.1f} s")
 
 
 def clients() -> tuple[Component, ...]:
@@ -127,9 +127,11 @@ def restore(cluster: Cluster, snapshot: Path, now: datetime, tell: Tell) -> tupl
             raise Mistake.at(str(snapshot), f"a restore of {this.name} is not over", f"name that one, or first {AGAIN.partition('; ')[2]}")
         if this is None:
             this = Restore(id=f"{now:%Y%m%dT%H%M%SZ}", sha256=note.sha256, skip=_skip(members, note), name=snapshot.name)
-            _stage(members, seen, snapshot, note, this)
+            _prepare(members, seen, snapshot, note, this)
         with _told():
             members.run("mark", *this.words)
+            if "nowhere\n" in members.run("stands", this.id).values():  # its disk was replaced in between
+                _stage(members, snapshot, note, this)
             if set(members.run("stands", this.id).values()) != {"swapped\n"}:
                 members.stop()
                 members.run("swap", this.id)
@@ -172,23 +174,27 @@ def _begun(seen: Mapping[Host, Observed]) -> Restore | None:
     return Restore.parse(marks.pop()) if marks else None
 
 
-def _stage(members: Members, seen: Mapping[Host, Observed], snapshot: Path, note: Note, this: Restore) -> None:
+def _prepare(members: Members, seen: Mapping[Host, Observed], snapshot: Path, note: Note, this: Restore) -> None:
     """Make the new data on every member, beside the old one that still serves; if that fails anywhere, it is nowhere."""
     need = 2 * note.size + SPARE
     short = [host.name for host, one in seen.items() if one.facts.disk_free < need]
     if short:
         raise Mistake.at(", ".join(short), f"a restore needs {need >> 20} MiB under /var/lib", "make room; nothing was stopped")
-    blob = Blob(sha256=note.sha256, size=note.size, local=snapshot)
     try:
-        members.tell(f"sending {note.size / 1e6:.1f} MB to {len(members.hosts)} members, and making their new data of it")
-        members.each(lambda host: members.cluster.machine(host).store([blob]))
-        for host, said in members.run("check", note.sha256).items():
-            _same(host, json.loads(said), note)
-        initial = initial_cluster(members.cluster.inventory)
-        members.each(lambda host: members.call(host, "stage", this.id, note.sha256, host.name, peer(host), initial, str(this.skip)))
+        _stage(members, snapshot, note, this)
     except BaseException:
         attempt(members.hosts, lambda host: members.call(host, "unstage", this.id, note.sha256), AT_ONCE)
         raise
+
+
+def _stage(members: Members, snapshot: Path, note: Note, this: Restore) -> None:
+    blob = Blob(sha256=note.sha256, size=note.size, local=snapshot)
+    members.tell(f"sending {note.size / 1e6:.1f} MB to {len(members.hosts)} members, and making their new data of it")
+    members.each(lambda host: members.cluster.machine(host).store([blob]))
+    for host, said in members.run("check", note.sha256).items():
+        _same(host, json.loads(said), note)
+    initial = initial_cluster(members.cluster.inventory)
+    members.each(lambda host: members.call(host, "stage", this.id, note.sha256, host.name, peer(host), initial, str(this.skip)))
 
 
 def _same(host: Host, found: Mapping[str, object], note: Note) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -229,6 +230,15 @@ def test_one_that_was_cut_short_marks_every_host_and_goes_on(cluster: FakeCluste
 
     assert cluster.data() == [{"before-20261125T000000Z/member": "old", "member": "new"}] * 3
     assert cluster.marks() == [""] * 3
+
+
+def test_one_that_was_cut_short_makes_the_data_of_a_member_that_lost_its_disk(cluster: FakeCluster, snapshot: Path) -> None:
+    cut_short(cluster, snapshot)
+    shutil.rmtree(cluster.hosts["controller-1"].path("/var/lib/etcd"))
+
+    do(cluster, snapshot)
+
+    assert [data["member"] for data in cluster.data()] == ["new"] * 3
 
 
 def test_another_snapshot_does_not_mix_with_one_that_is_not_over(cluster: FakeCluster, snapshot: Path, tmp_path: Path) -> None:
