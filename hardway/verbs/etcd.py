@@ -14,7 +14,7 @@ from hardway.verbs.program.session import Session
 
 @task(auto_shortflags=False, help={"out": "where to; else state/<cluster>/snapshots/, by the time"})
 def snapshot(c: Context, out: str = "") -> None:
-    """Take a verified snapshot of etcd, with a note beside it that says whose it is and which keys it needs.
+    """Take a verified snapshot of etcd, with a note of whose it is and which keys it needs.
 
     What is encrypted in it, such as Secrets, can only be read with the encryption keys that the note names: they are in
     state/<cluster>/pki/encryption/, and a backup of the snapshot without them is worth little.

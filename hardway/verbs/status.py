@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @task(auto_shortflags=False, help={"json": "write all of it as JSON to this file, - for standard output"})
 def status(c: Context, json: str = "") -> None:
-    """Show how the cluster stands: daemons, versions, leaders, drift; exits 1 if something is down."""
+    """Show how the cluster stands: daemons, leaders, drift; exits 1 if something is down."""
     session = Session.open(c)
     with session.console.step("status"):
         found = look(session)
