@@ -26,9 +26,9 @@ def snapshot(c: Context, out: str = "") -> None:
     session = Session.open(c)
     state, now = State(session.state), datetime.now(UTC)
     path = Path(out) if out else state.path(f"snapshots/{now:%Y-%m-%dT%H-%M-%SZ}.db")
-    if not out:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with session.console.step("snapshot") as tell, running(session, state, tell, issuing=False) as cluster:
+        if not out:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
         note = save(cluster, path, now, tell)
     session.console.result(f"{path}: revision {note.revision}, {note.keys} keys, {note.size / 1e6:.1f} MB, hash {note.hash:x}")
     names = ", ".join(key.name for key in note.encryption_keys)

@@ -93,6 +93,10 @@ def _version(daemon: Daemon) -> str:
 
 
 def _drift(found: Status) -> str:
-    parts = [(one.host.name, one.changes) for one in found.standings] + [("cluster", found.objects)]
-    shown = ", ".join(f"{name} {'unknown' if changes is None else changes}" for name, changes in parts if changes != 0)
-    return f"a push would change: {shown}; ./inv plan shows it" if shown else "a push would change nothing"
+    parts = [(f"on {one.host.name}", one.changes) for one in found.standings] + [("in the cluster", found.objects)]
+    shown = [
+        f"{'unknown' if changes is None else changes} change{'' if changes == 1 else 's'} {where}"
+        for where, changes in parts
+        if changes != 0
+    ]
+    return f"a push would make {', '.join(shown)}; ./inv plan shows them" if shown else "a push would change nothing"

@@ -58,7 +58,7 @@ def test_what_is_down_and_what_differs_is_shown_beside_all_that_is_well(cluster:
     assert done.returncode == 1
     assert "controller-2: kube-scheduler: is inactive (dead)" in done.stdout
     assert "controller-3: does not answer: " in done.stdout
-    assert "controller-2 1, controller-3 unknown; ./inv plan shows it" in done.stdout
+    assert "1 change on controller-2, unknown changes on controller-3; ./inv plan shows them" in done.stdout
     assert "\x1b" not in done.stdout
     answers = {host["name"]: host["answers"] for host in document["hosts"]}
     assert answers == {host.name: host != silent for host in cluster.inventory.hosts}
