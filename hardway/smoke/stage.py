@@ -222,7 +222,10 @@ class ClusterStage:
             except Mistake as mistake:
                 left.append(f"{outage} is stopped: {mistake}")
         own = [] if self._space or not self._namespace else [self._namespace]
-        left += remove(self, *reversed(self._made), *(f"{NAMESPACES}/{space}" for space in own))
+        beside = [
+            path for path in self._made if not any(f"/namespaces/{space}/" in path for space in own)
+        ]  # the rest goes with its namespace
+        left += remove(self, *reversed(beside), *(f"{NAMESPACES}/{space}" for space in own))
         self.left = (*left, *([] if left else self._gone(own)))
         for one in self.left:
             self._tell(f"{one}; `./inv smoke --cleanup` removes what is left")
