@@ -120,6 +120,17 @@ def test_an_object_that_changed_behind_our_back_is_planned_and_put_right(cluster
     assert planned(cluster) == []
 
 
+def test_an_object_that_no_component_wants_any_more_goes_and_those_of_others_stay(cluster: LabCluster) -> None:
+    for name in ("hardway:old", "theirs"):
+        cluster.inv("kubectl", "--", "create", "clusterrolebinding", name, "--clusterrole=view", "--user=nobody")
+    cluster.inv("kubectl", "--", "label", "clusterrolebinding", "hardway:old", f"{render.LABEL}={render.OWNER}")
+
+    assert planned(cluster) == ["cluster delete clusterrolebinding/hardway:old"]
+    assert cluster.inv("push").returncode == 0
+    assert planned(cluster) == []
+    assert cluster.inv("kubectl", "--", "delete", "clusterrolebinding", "theirs").returncode == 0
+
+
 @pytest.fixture
 def chattier_scheduler(cluster: LabCluster) -> Iterator[None]:
     """An inventory that asks for another flag of one component; afterwards it is as it was, and so are the hosts."""
