@@ -181,6 +181,22 @@ def test_restarts_go_one_at_a_time_even_if_none_looks_well_since_that_may_be_our
     assert seen[-1].startswith("stopped: controller-1: gate open: still closed")
 
 
+def test_a_gate_that_waits_for_a_change_says_nothing_of_who_is_well_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a certificate was issued that no instance serves yet."""
+    cluster = FakeCluster()
+
+    def ask(_: Live, host: Host) -> str | None:
+        return None if f"{host.name} apply " in cluster.seen else "it serves the old one"
+
+    one = component()
+    gates = (*one.roll.gates, Gate(name="certificate", ask=ask, within=0, arrival=True))
+    monkeypatch.setattr(roll, "ALL", (dataclasses.replace(one, roll=Roll(gates=gates)),))
+    leaf = dataclasses.replace(CONFIG, uses=(Use(reader="x.service", pickup=Pickup.HANDSHAKE),))
+    push(cast("Cluster", cluster), found(UP, leaf), lambda _: None)
+
+    assert cluster.seen[1:-1] == [f"controller-{n} {do}" for n in (1, 2, 3) for do in ("apply ", "settle x.service")]
+
+
 def test_nothing_to_do_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     survey = dataclasses.replace(found(UP), plans=tuple(Plan(host=host, changes=()) for host in CONTROLLERS))
 

@@ -27,8 +27,8 @@ SLOWLY = 5.0  # the same at a log
 SLACK = 10.0  # seconds beyond what the reader takes by itself, on a machine that is busy
 AUDIT = "/var/log/kube-apiserver/audit.log"
 REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-# Does the log of requests name this credential? https://kubernetes.io/docs/reference/access-authn-authz/authentication/
-LOOKED_FOR = 'grep -qF -- "$1" "$2" && echo yes || :'
+# Does the log of requests name this credential, by that client? Ours, that shows it before, is another one.
+LOOKED_FOR = 'grep -F -- "$1" "$2" | grep -qF -- "$3" && echo yes || :'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +113,6 @@ class _Asking:
                 how += self._is_used(one)
         except Mistake as mistake:
             return Proof(renewed=one, failure="; ".join(str(finding) for finding in mistake.findings))
-        self.tell(f"{one}: {how}")
         return Proof(renewed=one, how=how)
 
     def _is_served(self, one: Renewed, serving: Serving) -> str:
@@ -133,7 +132,7 @@ class _Asking:
         credential = f"X509SHA256={tls.fingerprint(one.pair)}"
 
         def unseen() -> str | None:
-            said = self.cluster.run(one.host, "sh", "-c", LOOKED_FOR, "sh", credential, AUDIT)
+            said = self.cluster.run(one.host, "sh", "-c", LOOKED_FOR, "sh", credential, AUDIT, f'"userAgent":"{one.reader}/')
             return None if "yes" in said else f"{one.reader} has sent no request with it, by {AUDIT}"
 
         self.tell(f"{one}: waiting until {one.reader} looks at the file, which it does every five minutes")

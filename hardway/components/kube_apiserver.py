@@ -68,7 +68,7 @@ COMPONENT = Component(
     roll=Roll(
         gates=(
             Gate(name="ready", ask=ready, within=90),
-            Gate(name="certificate", ask=serves_own_certificate, within=10),
+            Gate(name="certificate", ask=serves_own_certificate, within=10, arrival=True),
         )
     ),
     manifests=(

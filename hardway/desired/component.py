@@ -32,6 +32,7 @@ class Gate:
     name: str
     ask: Callable[[Live, Host], str | None]
     within: float  # seconds
+    arrival: bool = False  # that a change has arrived: closed before it, and that says nothing of who is well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ def _hand_over(cluster: Cluster, component: Component, plan: Plan, tell: Tell) -
 
 
 def _closed(cluster: Cluster, component: Component, host: Host) -> str | None:
-    for gate in component.roll.gates:
+    for gate in (gate for gate in component.roll.gates if not gate.arrival):
         if why := _answer(cluster, gate, host):
             return f"{gate.name}: {why}"
     return None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hardway.certs.look import Seen
     from hardway.certs.report import Report
     from hardway.pki.declared import Declarations
+    from hardway.pki.issue import Made
     from hardway.pki.register import Item
     from hardway.pki.request import Request
 
@@ -86,16 +88,19 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
     window = duration("--within", within) if within else issue.WINDOW
     with session.console.step("renew") as tell:
         made = issue.ensure(declarations, session.inventory, state, datetime.now(UTC), window, chosen)
-        for one in made:
-            tell(f"issued {one}")
+        for line in _issued(made):
+            tell(line)
         with running(session, state, tell, issuing=False) as cluster:
             write_kubeconfig(session.inventory, cluster, state)
             pushed = bring(cluster, declarations, tell)
             proofs = prove(cluster, renewed(cluster, declarations, pushed.files), tell, wait=not no_wait)
-    rows = [(proof.renewed.certificate, proof.renewed.host.name, proof.how or f"NOT PROVED: {proof.failure}") for proof in proofs]
-    if rows:
-        session.console.table(("certificate", "host", "proof"), sorted(rows))
-    session.console.result(f"{len(made)} issued, {len(rows)} brought to hosts" if made or rows else "nothing to renew")
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for proof in proofs:
+        how = proof.how or f"NOT PROVED: {proof.failure}"
+        hosts.setdefault((proof.renewed.certificate, how), []).append(proof.renewed.host.name)
+    if hosts:
+        session.console.table(("certificate", "proof", "hosts"), [(*row, ", ".join(several)) for row, several in sorted(hosts.items())])
+    session.console.result(f"{len(made)} issued, {len(proofs)} brought to hosts" if made or proofs else "nothing to renew")
     if pushed.left:
         session.console.tell(f"{pushed.left} other changes were left alone; `./inv plan` shows them")
     for silent, why in pushed.silent.items():
@@ -243,6 +248,13 @@ def _names(item: Item, addresses: Mapping[str, str]) -> tuple[str, str, str]:
     sans = [f"{kind}:{own.get(name, name)}" for kind, _, name in (san.partition(":") for san in item.sans)]
     subject = item.subject.replace(f"CN={item.host}", "CN={host}") if item.host else item.subject
     return item.name, subject, ", ".join(sans)
+
+
+def _issued(made: Sequence[Made]) -> Iterator[str]:
+    """A line for what was issued for several hosts, for one reason."""
+    several = Counter((Path(one.file).stem.partition("@")[0], one.why) for one in made)
+    for (name, why), times in several.items():
+        yield f"issued {name}{f' for {times} hosts' if times > 1 else ''}: {why}"
 
 
 def _chosen(session: Session, declarations: Declarations, name: str, host: str, *, every: bool) -> Callable[[Request], bool]:

@@ -128,7 +128,7 @@ def test_a_renewal_that_reaches_no_host_says_so_and_has_issued(inv: Inv, path: P
     done = inv("certs.renew", "--name", "etcd-peer", "--host", "controller-1")
 
     assert done.returncode == 1
-    assert "issued etcd/etcd-peer@controller-1.pem: asked for" in done.stderr
+    assert "issued etcd-peer: asked for" in done.stderr
     assert "error: controller-1: cannot be reached" in done.stderr
     assert "Traceback" not in done.stderr
     assert state.read("pki/etcd/etcd-peer@controller-1.pem") != before
