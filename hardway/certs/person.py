@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from hardway.state import State
 LONGEST = timedelta(days=30)  # nothing revokes a certificate before its end
 SHORTEST = timedelta(minutes=5)
 NAMESPACES = ("default", "kube-system")
+FEW = 8  # resources in one line
 # What every user may do: ask about himself.
 OWN = frozenset({"selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews"})
 RULES = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
@@ -75,29 +76,39 @@ def _rendered(inventory: Inventory, source: str, values: Mapping[str, object]) -
 
 
 def may(cluster: Cluster, pair: Secret) -> tuple[str, ...]:
-    """What the API server lets this user do, one line for each namespace that was asked about; none if nothing."""
+    """What the API server lets this user do in some namespaces, one line for those where it is the same; none if nothing."""
     client = Client(cluster.dial, tls.client(trusted=cluster.credentials.trusts["kubernetes"].bundle, pair=pair))
+    found: dict[str, list[str]] = {}
     try:
-        return tuple(line for space in NAMESPACES if (line := _in(client, cluster.inventory.server, space)))
+        for space in NAMESPACES:
+            if rules := _in(client, cluster.inventory.server, space):
+                found.setdefault("; ".join(rules), []).append(space)
     finally:
         client.close()
+    return tuple(f"in {' and '.join(spaces)}: {rules}" for rules, spaces in found.items())
 
 
-def _in(client: Client, server: str, space: str) -> str | None:
+def _in(client: Client, server: str, space: str) -> tuple[str, ...]:
     body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": space}}
     answer = client.request("POST", server, RULES, body=body)
     if answer.status != 201:
         raise Mistake.at(server, f"the API server answers {answer.status}")
-    rules = [rule for rule in answer.json()["status"]["resourceRules"] if not OWN.issuperset(rule.get("resources", ()))]
-    return f"in {space}: {'; '.join(dict.fromkeys(map(_rule, rules)))}" if rules else None
+    return told(answer.json()["status"]["resourceRules"])
 
 
-def _rule(rule: dict[str, Any]) -> str:
-    if rule["verbs"] == ["*"] and rule.get("resources") == ["*"] and "*" in rule.get("apiGroups", ()):
-        return "everything"
-    names = f" named {', '.join(rule['resourceNames'])}" if rule.get("resourceNames") else ""
-    return f"{', '.join(rule['verbs'])} {_few(rule.get('resources', []))}{names}"
+def told(rules: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Rules in few words: what may be done alike is told together."""
+    alike: dict[str, dict[str, None]] = {}
+    for rule in rules:
+        resources, groups = rule.get("resources", ()), rule.get("apiGroups", ())
+        if OWN.issuperset(resources):
+            continue
+        if rule["verbs"] == ["*"] and "*" in resources and "*" in groups:
+            return ("everything",)
+        named = f" named {', '.join(rule['resourceNames'])}" if rule.get("resourceNames") else ""
+        alike.setdefault(", ".join(rule["verbs"]), {}).update(dict.fromkeys(f"{one.partition('/')[0]}{named}" for one in resources))
+    return tuple(f"{verbs} {_few(list(resources))}" for verbs, resources in alike.items())
 
 
-def _few(resources: list[str]) -> str:
-    return ", ".join(resources) if len(resources) <= 6 else f"{', '.join(resources[:5])} and {len(resources) - 5} more"
+def _few(resources: Sequence[str]) -> str:
+    return ", ".join(resources) if len(resources) <= FEW else f"{', '.join(resources[: FEW - 1])} and {len(resources) - FEW + 1} more"

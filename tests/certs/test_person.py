@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hardway.certs.person import Person, _rule, issued, kubeconfig, naming
+from hardway.certs.person import Person, issued, kubeconfig, naming, told
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
 from hardway.inventory.document import Document
@@ -66,14 +66,20 @@ def test_one_that_names_files_names_those_beside_it(inventory: Inventory) -> Non
     assert not Path(found["clusters"][0]["cluster"]["certificate-authority"]).is_absolute()
 
 
+def rule(verbs: str, *resources: str, named: str = "") -> dict[str, list[str]]:
+    return {"verbs": verbs.split(), "apiGroups": [""], "resources": list(resources), "resourceNames": named.split()}
+
+
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rules", "words"),
     [
-        ({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, "everything"),
-        ({"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]}, "get, list pods"),
-        ({"verbs": ["get"], "apiGroups": [""], "resources": list("abcdefgh")}, "get a, b, c, d, e and 3 more"),
-        ({"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"], "resourceNames": ["x"]}, "get secrets named x"),
+        ([], ()),
+        ([rule("create", "selfsubjectaccessreviews", "selfsubjectrulesreviews")], ()),
+        ([rule("get", "pods"), {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}], ("everything",)),
+        ([rule("get list", "pods", "pods/log"), rule("get list", "services")], ("get, list pods, services",)),
+        ([rule("get", *"abcdefghij")], ("get a, b, c, d, e, f, g and 3 more",)),
+        ([rule("get", "secrets", named="x y"), rule("create", "pods")], ("get secrets named x, y", "create pods")),
     ],
 )
-def test_a_rule_is_told_in_few_words(rule: dict[str, list[str]], told: str) -> None:
-    assert _rule(rule) == told
+def test_rules_are_told_in_few_words(rules: list[dict[str, list[str]]], words: tuple[str, ...]) -> None:
+    assert told(rules) == words

@@ -154,7 +154,7 @@ def test_access_for_a_person_is_what_rbac_gives_and_ends_soon(cluster: LabCluste
     assert (nothing.returncode, everything.returncode) == (0, 0)
     assert "may nothing yet" in nothing.stderr
     assert "create clusterrolebinding jane-view --clusterrole=view --user=jane" in nothing.stderr
-    assert "may in default: everything" in everything.stderr
+    assert "may in default and kube-system: everything" in everything.stderr
     for path in (out, tmp_path / "root.kubeconfig"):
         path.exists() or path.write_text(everything.stdout)
         who = cluster.inv("kubectl", "--", "--kubeconfig", str(path), "auth", "whoami", "-o", "json")
