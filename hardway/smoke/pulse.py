@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hardway.errors import Mistake
 
 PAUSE = 0.1  # seconds between an answer and the next question
+BEGUN = 10.0  # seconds until the first answer: without one before, nothing is known of what follows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +56,8 @@ class Pulse:
 
 @contextmanager
 def beating(ask: Callable[[], object]) -> Iterator[Pulse]:
-    """Ask in the background for as long as the context lasts; what raises a Mistake was not answered."""
-    pulse, over = Pulse(), threading.Event()
+    """Ask in the background for as long as the context lasts, which begins with an answer; what raises a Mistake was not answered."""
+    pulse, over, begun = Pulse(), threading.Event(), threading.Event()
 
     def beat() -> None:
         while not over.wait(PAUSE):
@@ -66,10 +67,15 @@ def beating(ask: Callable[[], object]) -> Iterator[Pulse]:
             except Mistake as mistake:
                 error = str(mistake)
             pulse.beats.append(Beat(began=began, ended=time.monotonic(), error=error))
+            if not error:
+                begun.set()
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
+        if not begun.wait(BEGUN):
+            last = pulse.beats[-1].error if pulse.beats else "no answer yet"
+            raise Mistake.at("", f"nothing is answered before anything is stopped: {last}")
         yield pulse
     finally:
         over.set()
