@@ -26,12 +26,14 @@ from hardway.remote.lock import Held
 from hardway.remote.protocol import Action, Apply
 from hardway.snapshot.member import ask
 from hardway.snapshot.note import Note, refused, verified
+from hardway.state import State
 
 Tell = Callable[[str], None]
 
 AT_ONCE = 16  # hosts
 SKIP = 1_000_000_000  # revisions: more than anybody can have seen since the snapshot, so that no cache takes the old for the new
 SPARE = 256 << 20  # bytes beside the snapshot and the data made of it: etcd's log
+REACHED = "etcd-revision"  # in state/: where the last restore went
 AGAIN = "run the same again and it goes on; ./inv etcd.revert --yes puts the old data back"
 
 
@@ -94,9 +96,11 @@ class Members:
         down = [host for host, seen in self.observe().items() if not _runs(seen, etcd.COMPONENT)]
         self._act(down, Action(verb="restart-no-block", unit=etcd.COMPONENT.unit))  # none is ready before a quorum is
         self._pass(etcd.COMPONENT)
-        for component in clients():
-            self._act(self.hosts, Action(verb="start", unit=component.unit))
-            self._pass(component)
+        api, *others = clients()
+        for components in ((api,), others):  # the others wait for leases, and can do that together
+            self._act(self.hosts, *(Action(verb="start", unit=component.unit) for component in components))
+            for component in components:
+                self._pass(component)
 
     def _act(self, hosts: Iterable[Host], *actions: Action) -> None:
         each(hosts, lambda host: self.cluster.machine(host).apply(Apply(actions=actions)), AT_ONCE)
@@ -108,11 +112,11 @@ class Members:
 
 
 def clients() -> tuple[Component, ...]:
-    """What runs on a controller beside etcd, in the order in which it starts."""
+    """What runs on a controller beside etcd: the API server, and what needs that."""
     return tuple(component for component in ALL if component.on == "controller" and component is not etcd.COMPONENT)
 
 
-def restore(cluster: Cluster, snapshot: Path, now: datetime, tell: Tell) -> tuple[str, ...]:
+def restore(cluster: Cluster, snapshot: Path, state: State, now: datetime, tell: Tell) -> tuple[str, ...]:
     """Restore a snapshot on every member; where each keeps its old data."""
     note = verified(snapshot)
     wrong = refused(note, snapshot, cluster.inventory.cluster, cluster.credentials.encryption_keys)
@@ -126,8 +130,10 @@ def restore(cluster: Cluster, snapshot: Path, now: datetime, tell: Tell) -> tupl
         if this and this.sha256 != note.sha256:
             raise Mistake.at(str(snapshot), f"a restore of {this.name} is not over", f"name that one, or first {AGAIN.partition('; ')[2]}")
         if this is None:
-            this = Restore(id=f"{now:%Y%m%dT%H%M%SZ}", sha256=note.sha256, skip=_skip(members, note), name=snapshot.name)
+            skip = _skip(members, note, state)
+            this = Restore(id=f"{now:%Y%m%dT%H%M%SZ}", sha256=note.sha256, skip=skip, name=snapshot.name)
             _prepare(members, seen, snapshot, note, this)
+            state.write(REACHED, f"{note.revision + skip}\n".encode())
         with _told():
             members.run("mark", *this.words)
             if "nowhere\n" in members.run("stands", this.id).values():  # its disk was replaced in between
@@ -202,10 +208,10 @@ def _same(host: Host, found: Mapping[str, object], note: Note) -> None:
         raise Mistake.at(host.name, "etcdutl finds something else in the snapshot than its note says", "take another one")
 
 
-def _skip(members: Members, note: Note) -> int:
+def _skip(members: Members, note: Note, state: State) -> int:
     """How many revisions to leave out, so that what comes is newer than all that anybody has seen.
 
-    A second restore of one snapshot has to go beyond the first one's.
+    Restored again, a snapshot has to go beyond where it went the first time, also if all members have lost their data since.
     """
 
     def newest(host: Host) -> int:
@@ -215,7 +221,8 @@ def _skip(members: Members, note: Note) -> int:
             said = members.call(host, "revision")
             return int(json.loads(said)["revision"]) if said.strip() else 0
 
-    seen = max(each(members.hosts, newest, AT_ONCE).values())
+    reached = int(state.read(REACHED)) if state.path(REACHED).exists() else 0
+    seen = max(reached, *each(members.hosts, newest, AT_ONCE).values())
     return max(seen - note.revision, 0) + SKIP
 
 

@@ -55,8 +55,9 @@ def restore(c: Context, file: str, yes: bool = False) -> None:
 
     session = Session.open(c)
     _meant("etcd.restore", "every controller's etcd and API server stop, and what was written since the snapshot is gone", yes=yes)
-    with session.console.step("restore") as tell, running(session, State(session.state), tell, issuing=False) as cluster:
-        kept = put(cluster, Path(file), datetime.now(UTC), tell)
+    state = State(session.state)
+    with session.console.step("restore") as tell, running(session, state, tell, issuing=False) as cluster:
+        kept = put(cluster, Path(file), state, datetime.now(UTC), tell)
     session.console.result(f"{file} is restored on every member")
     for one in kept:
         session.console.result(f"what was there before is kept in {one}: remove it when it is no longer needed")

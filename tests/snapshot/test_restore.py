@@ -28,6 +28,7 @@ from hardway.snapshot import restore as engine
 from hardway.snapshot.note import KeyName, Note
 from hardway.snapshot.restore import SKIP, Restore, restore, revert
 from hardway.snapshot.save import save
+from hardway.state import State
 from tests.remote.fakehost import FakeHost
 from tests.snapshot.test_member import ETCDUTL, held, put
 
@@ -151,7 +152,7 @@ def note(path: Path, **changes: Any) -> None:
 
 
 def do(cluster: FakeCluster, snapshot: Path, now: datetime = NOW) -> tuple[str, ...]:
-    return restore(cast("Cluster", cluster), snapshot, now, lambda line: _restored(cluster, line))
+    return restore(cast("Cluster", cluster), snapshot, State(snapshot.parent / "state"), now, lambda line: _restored(cluster, line))
 
 
 def _restored(cluster: FakeCluster, line: str) -> None:
@@ -184,6 +185,9 @@ def test_the_same_snapshot_again_goes_beyond_what_was_seen_since(cluster: FakeCl
 
     assert first == 7 + 93 + SKIP
     assert cluster.revision == first + SKIP
+    cluster.revision = 3  # all members have lost their data, and began anew
+    do(cluster, snapshot, datetime(2026, 11, 27, tzinfo=UTC))
+    assert cluster.revision == first + 2 * SKIP
 
 
 @pytest.mark.parametrize(
