@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import binaries, certs, develop, etcd, hosts, inventory, kubectl, lab, push, smoke, status, up
+from hardway.verbs import binaries, certs, develop, etcd, hosts, inventory, kubeconfig, kubectl, lab, push, smoke, status, up
 from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
@@ -16,7 +16,7 @@ CONTENTS = {
         "etcd.revert": etcd.revert,
         "certs": certs.certs,
         "certs.renew": certs.renew,
-        "kubeconfig": certs.kubeconfig,
+        "kubeconfig": kubeconfig.kubeconfig,
     },
     "What it is made of": {
         "render": push.render,

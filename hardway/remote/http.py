@@ -49,7 +49,9 @@ class Stream(httpcore2.NetworkStream):
     def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> Stream:
         self._socket.settimeout(timeout)
         try:
-            return Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname))
+            wrapped = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname, do_handshake_on_connect=False)
+            wrapped.do_handshake()  # asked for: by itself it passes over a connection that was reset meanwhile
+            return Stream(wrapped)
         except OSError as error:
             self._socket.close()
             raise httpcore2.ConnectError(str(error)) from error

@@ -1,10 +1,8 @@
-"""certs, certs.renew, kubeconfig: every certificate looked at, renewed, issued to people."""
+"""certs, certs.renew: every certificate looked at and renewed."""
 
 from __future__ import annotations
 
 import difflib
-import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +15,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from hardway.errors import Mistake
+from hardway.verbs.program.duration import duration
 from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
@@ -109,57 +108,6 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
         raise Exit(code=1)
 
 
-@task(
-    auto_shortflags=False,
-    help={
-        "user": "the name that RBAC knows",
-        "group": "a group that RBAC knows",
-        "for": "how long it is good for, such as 8h or 2d; at most 30d",
-        "embed": "one file that holds certificate and key, instead of one that names files beside it",
-        "out": "the file to write, USER.kubeconfig if not given; - with --embed for standard output",
-    },
-)
-def kubeconfig(c: Context, user: str = "", group: str = "", for_: str = "8h", embed: bool = False, out: str = "") -> None:
-    """Issue a short-lived kubeconfig for a person, kept nowhere else, and say what it allows."""
-    from hardway.certs import person
-    from hardway.state import State
-    from hardway.verbs.program.running import running
-
-    session = Session.open(c)
-    who = person.Person(user=user, group=group or None, lifetime=duration("--for", for_))
-    if not user:
-        raise Mistake.at("--user", "a name is missing", "write --user NAME")
-    if out == "-" and not embed:
-        raise Mistake.at("--out", "- is one file, and without --embed there are three", "add --embed, or name a file")
-    path = Path(out or f"{user.replace('/', '_')}.kubeconfig")
-    state, now = State(session.state), datetime.now(UTC)
-    with session.console.step("kubeconfig") as tell, running(session, state, tell, issuing=False) as cluster:
-        pair = person.issued(who, state, now)
-        if embed:
-            whole = person.kubeconfig(session.inventory, cluster.credentials, who, pair).data
-            files = {path: whole}
-        else:
-            client, trusted = path.with_suffix(".pem"), path.with_suffix(".ca.crt")
-            named = person.naming(session.inventory, who, client.name, trusted.name).data
-            files = {path: named, client: pair.data, trusted: cluster.credentials.trusts["kubernetes"].bundle.encode()}
-        if out == "-":
-            session.console.result(whole.decode().rstrip())
-        else:
-            _create(files)
-        try:
-            rules = [f"may {line}" for line in person.may(cluster, pair)]
-        except Mistake as mistake:  # it is issued all the same: whoever repairs the API may need it
-            rules = [f"what it allows is not known now: {'; '.join(map(str, mistake.findings))}"]
-    of = f" of {group}" if group else ""
-    tell(f"{'' if out == '-' else f'{path}: '}{user}{of} until {now + who.lifetime:%Y-%m-%d %H:%M} UTC, and nothing can revoke it before")
-    for line in rules:
-        tell(line)
-    if not rules:
-        subject = f"--group={group}" if group else f"--user={user}"
-        tell("may nothing yet, but ask what the API offers; to let it read, for instance:")
-        tell(f"  ./inv kubectl -- create clusterrolebinding {group or user}-view --clusterrole=view {subject}")
-
-
 def look(session: Session, warn: timedelta | None) -> Report:
     """Ask everywhere; where state/ itself is not whole no host is asked, and that is told."""
     from hardway.certs.look import here, items, unasked
@@ -186,7 +134,7 @@ def look(session: Session, warn: timedelta | None) -> Report:
 def _show(session: Session, report: Report) -> None:
     console, wrong = session.console, report.wrong
     first = report.next
-    when = f"{first.item.name} ends first, on {first.item.not_after:%Y-%m-%d}, in {report.days(first)} days" if first else "none has an end"
+    when = _when(report, first) if first else "none has an end"
     verdict = f"{len(wrong)} wrong" if wrong else "nothing wrong"
     verdict += f", {len(report.unknown)} not found out" if report.unknown else ""
     console.result(f"{report.cluster}: {verdict}; {when}", style="red" if wrong else "")
@@ -205,6 +153,11 @@ def _show(session: Session, report: Report) -> None:
     addresses = {host.name: str(host.address) for host in session.inventory.hosts}
     names = dict.fromkeys(_names(one.item, addresses) for one in report.seen if one.item.kind == "certificate")
     console.table(("certificate", "subject", "names"), list(names))
+
+
+def _when(report: Report, first: Seen) -> str:
+    days, end = report.days(first) or 0, f"{first.item.not_after:%Y-%m-%d}"
+    return f"{first.item.name} ended first, on {end}" if days < 0 else f"{first.item.name} ends first, on {end}, in {days} days"
 
 
 def _rows(seen: Sequence[Seen], report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -271,26 +224,6 @@ def _chosen(session: Session, declarations: Declarations, name: str, host: str, 
             step = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known)) or 'none'}"
             raise Mistake.at(option, f"there is no {given}", step)
     return lambda one: every or (one.certificate == name and host in {"", one.host})
-
-
-def _create(files: Mapping[Path, bytes]) -> None:
-    """New files that only their owner can read; what is there already is not overwritten."""
-    if there := [str(path) for path in files if path.exists()]:
-        raise Mistake.at(there[0], "is there already", "name another file by --out, or remove it")
-    for path, data in files.items():
-        try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(data)
-        except OSError as error:
-            raise Mistake.at(str(path), f"cannot be written: {error.strerror}") from None
-
-
-def duration(option: str, text: str) -> timedelta:
-    """Such as 30d, 12h or 90m."""
-    found = re.fullmatch(r"(\d{1,6})([dhm])", text)
-    if found is None:
-        raise Mistake.at(option, f"{text!r} is no time", f"write {option} 30d, or 12h, or 90m")
-    return timedelta(minutes=int(found[1]) * {"d": 1440, "h": 60, "m": 1}[found[2]])
 
 
 def _number(option: str, text: str) -> float:

@@ -17,8 +17,9 @@ from hardway import inventory as reading
 from hardway.errors import Mistake
 from hardway.pki import declared, issue
 from hardway.state import State
-from hardway.verbs.certs import _create, duration
+from hardway.verbs.kubeconfig import _create
 from hardway.verbs.program.cli import Cli
+from hardway.verbs.program.duration import duration
 
 ROOT = Path(__file__).parents[2]
 
