@@ -76,7 +76,10 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     chosen = choose(component, check)
     if list_:
         session.console.table(("check", "needs", "proves"), [(one.name, ", ".join(sorted(one.needs)), one.proves) for one in chosen])
-    elif kubeconfig:
+        return
+    if not disruptive and not check:
+        chosen = harmless(chosen)
+    if kubeconfig:
         asked = Asked(Path(kubeconfig), context, namespace, read_only=read_only, yes=yes)
         with stranger(session, asked) as there:
             if print_rbac:
@@ -89,19 +92,19 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     elif cleanup:
         reap(session, every=all_)
     else:
-        report(session, chosen, json=json, junit=junit, disruptive=disruptive, named=bool(check))
+        report(session, chosen, json=json, junit=junit, disruptive=disruptive)
 
 
-def report(
-    session: Session, checks: Iterable[Check] = (), *, json: str = "", junit: str = "", disruptive: bool = False, named: bool = False
-) -> None:
-    """Run checks, all of them if none are named, and show how each ended; the verb fails if one of them did."""
+def harmless(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Those that stop nothing."""
+    return tuple(one for one in checks if "disruptive" not in one.needs)
+
+
+def report(session: Session, checks: Iterable[Check] = (), *, json: str = "", junit: str = "", disruptive: bool = False) -> None:
+    """Run checks, all that stop nothing if none are named, and show how each ended; the verb fails if one of them did."""
     from hardway.smoke import CHECKS
 
-    chosen = tuple(checks) or CHECKS
-    if not disruptive and not named:
-        chosen = tuple(one for one in chosen if "disruptive" not in one.needs)
-
+    chosen = tuple(checks) or harmless(CHECKS)
     have = {"api", "hosts", "namespace"} | ({"disruptive"} if disruptive else set())
 
     @contextmanager
