@@ -87,8 +87,7 @@ class Cluster:
         try:
             there = tunnel(self.machine(host).dial(port)) if loopback else self.dial(str(host.address), port, DIRECT)
             there.settimeout(SHAKE)
-            with context.wrap_socket(there, do_handshake_on_connect=False) as end:
-                end.do_handshake()  # asked for: by itself it passes over a connection that was reset meanwhile
+            with context.wrap_socket(there) as end:
                 return tls.shown(end.getpeercert(binary_form=True) or b"")
         except OSError as error:
             raise Mistake.at(f"{host.name}:{port}", f"no certificate is shown: {error.strerror or error}") from error

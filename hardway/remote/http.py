@@ -49,9 +49,7 @@ class Stream(httpcore2.NetworkStream):
     def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> Stream:
         self._socket.settimeout(timeout)
         try:
-            wrapped = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname, do_handshake_on_connect=False)
-            wrapped.do_handshake()  # asked for: by itself it passes over a connection that was reset meanwhile
-            return Stream(wrapped)
+            return Stream(ssl_context.wrap_socket(self._socket, server_hostname=server_hostname))
         except OSError as error:
             self._socket.close()
             raise httpcore2.ConnectError(str(error)) from error
@@ -127,16 +125,17 @@ class Client:
             sent.setdefault("Content-Type", "application/merge-patch+json" if method == "PATCH" else "application/json")
         try:
             with self.pool.stream(method, f"{base}{path}", headers=sent, content=data, extensions=extensions) as response:
+                stream = response.extensions.get("network_stream")
+                tls = stream.get_extra_info("ssl_object") if stream else None
+                shown = serial(tls) if tls else 0  # now: after the answer a server that stops has closed the connection
                 content = response.read()
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
             raise Mistake.at(base, f"{type(error).__name__}: {error}".rstrip(": ")) from error
-        stream = response.extensions.get("network_stream")
-        tls = stream.get_extra_info("ssl_object") if stream else None
         said = {name.decode().lower(): value.decode() for name, value in response.headers}
         return Answer(
             status=response.status,
             body=content,
-            serial=serial(tls) if tls else 0,
+            serial=shown,
             date=parsedate_to_datetime(said["date"]).timestamp() if "date" in said else 0.0,
         )
 

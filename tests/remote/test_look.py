@@ -21,6 +21,7 @@ from hardway.pki import declared, issue, tls
 from hardway.pki.pair import Pair, leaf, root
 from hardway.pki.request import Request
 from hardway.remote.cluster import Cluster
+from hardway.remote.http import Client
 from hardway.state import State
 
 ROOT = Path(__file__).parents[2]
@@ -44,13 +45,14 @@ def answered(by: Callable[[socket.socket], None]) -> Iterator[int]:
         answering.join()
 
 
-def shows(pair: Pair) -> Callable[[socket.socket], None]:
+def shows(pair: Pair, says: bytes = b"") -> Callable[[socket.socket], None]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.show(context, Secret(pair.pem))
 
     def answer(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as end:
-            end.recv(1)
+            end.recv(1 << 16)
+            end.sendall(says)
 
     return answer
 
@@ -73,6 +75,19 @@ def test_a_connection_that_was_lost_before_tls_began_has_shown_none(cluster: Clu
 
     with pytest.raises(Mistake, match="no certificate is shown"):
         cluster.shown(HERE, 6443)
+
+
+def test_the_last_answer_of_a_server_that_stops_has_its_serial_number(cluster: Cluster) -> None:
+    request = Request(authority="x", certificate="x", common_name="x", addresses=(HERE.address,), usages=("server",))
+    signer = root("known", keys="ec", days=900, now=datetime.now(UTC))
+    pair = leaf(request, signer, now=datetime.now(UTC))
+    last = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+
+    with answered(shows(pair, last)) as port:
+        client = Client(cluster.dial, tls.client(trusted=signer.certificate_pem.decode()))
+        answer = client.request("GET", f"https://127.0.0.1:{port}", "/")
+
+    assert (answer.body, answer.serial) == (b"ok", pair.certificate.serial_number)
 
 
 def test_a_port_at_which_nobody_listens_has_shown_none(cluster: Cluster) -> None:
