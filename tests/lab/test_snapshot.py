@@ -59,6 +59,13 @@ def copied(taken: Path, to: Path, **changes: Any) -> Path:
     return path
 
 
+def kill_between_stop_and_start(cluster: LabCluster, taken: Path) -> None:
+    with cluster.start("etcd.restore", str(taken), "--yes") as run:
+        assert run.stderr
+        assert any("stopping etcd" in line for line in run.stderr)
+        run.kill()
+
+
 def test_a_snapshot_is_kept_with_a_note_for_its_owner_alone_and_leaves_nothing_on_hosts(cluster: LabCluster, taken: Path) -> None:
     note = json.loads(beside(taken).read_text())
 
@@ -92,11 +99,7 @@ def test_a_restore_that_was_killed_is_told_and_goes_on_to_the_end(cluster: LabCl
     """Cut short between stop and start, the worst moment: status says so, a push is refused, and the same again ends it."""
     make(cluster, "after")
     newest = max(listed(cluster, host)[1] for host in cluster.inventory.on("controller"))
-    run = cluster.start("etcd.restore", str(taken), "--yes")
-    assert run.stderr
-    assert any("stopping etcd" in line for line in run.stderr)
-    run.kill()
-    run.wait()
+    kill_between_stop_and_start(cluster, taken)
 
     stopped = cluster.inv("status")
     assert stopped.returncode == 1
@@ -137,11 +140,7 @@ def watched_everywhere(cluster: LabCluster) -> None:
 @pytest.mark.full
 def test_a_restore_that_was_killed_can_be_given_up(cluster: LabCluster, taken: Path) -> None:
     make(cluster, "after")
-    run = cluster.start("etcd.restore", str(taken), "--yes")
-    assert run.stderr
-    assert any("stopping etcd" in line for line in run.stderr)
-    run.kill()
-    run.wait()
+    kill_between_stop_and_start(cluster, taken)
 
     assert cluster.inv("etcd.revert", "--yes").returncode == 0
 
