@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     help={"replace": "a host whose changed key is right, because it was made anew; may be given several times"},
 )
 def trust(c: Context, replace: list[str]) -> None:
-    """Show the fingerprints of the hosts' keys and record the new ones; a changed one is refused."""
+    """Show the fingerprints of the hosts' keys and record new ones; a changed one is refused."""
     from hardway.remote import hostkeys
     from hardway.remote.fanout import each
     from hardway.remote.ssh import line
