@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +12,8 @@ import pytest
 
 from hardway.components import etcd
 from hardway.inventory import Host
-from tests.lab.conftest import LabCluster
+from hardway.smoke import outage
+from tests.lab.conftest import ROOT, LabCluster
 from tests.lab.sabotage import assert_green, assert_red, fresh, passes, shell, until
 
 pytestmark = pytest.mark.lab
@@ -17,6 +21,7 @@ pytestmark = pytest.mark.lab
 CONFIG = "/etc/kubernetes/kube-apiserver-lb/haproxy.cfg"
 
 
+@pytest.mark.full
 def test_a_cluster_that_is_well_survives_every_loss(cluster: LabCluster) -> None:
     passes(cluster, "--disruptive")
     assert cluster.inv("plan").returncode == 0
@@ -65,3 +70,34 @@ def test_a_cluster_that_loses_two_controllers_is_seen(cluster: LabCluster, monke
         until(lambda: all(etcd.member_healthy(cluster.live, host) is None for host in controllers))
         assert_green(stage, "etcd.quorum", "apiserver.ready", "scheduler.assigns")
     assert cluster.inv("plan").returncode == 0
+
+
+def test_a_host_starts_by_itself_what_a_killed_run_has_stopped(cluster: LabCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    host, unit = cluster.controller(3), "kube-scheduler.service"
+    monkeypatch.setattr(outage, "DEAD_MAN", 2)
+
+    outage.Outage(host=host, units=(unit,), killed=True).begin(cluster.live.run)  # and nobody ends it
+    stopped = not runs(cluster, host, unit)
+
+    until(lambda: runs(cluster, host, unit))
+    assert stopped
+    assert cluster.inv("plan").returncode == 0
+
+
+@pytest.mark.full
+def test_an_interrupted_run_starts_again_what_it_has_stopped(cluster: LabCluster) -> None:
+    host, unit = cluster.controller(3), "kube-apiserver.service"
+    argv = [str(ROOT / "inv"), "--inventory", str(cluster.path), "smoke", "--disruptive", "--check", "lb.drops-dead-backend"]
+    run = subprocess.Popen(argv, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: not runs(cluster, host, unit))
+
+    os.killpg(run.pid, signal.SIGINT)
+
+    assert run.wait(120) == 130
+    assert runs(cluster, host, unit)
+    assert cluster.live.run(host, "systemctl", "list-timers", "--all", "--no-legend", "hardway-smoke-*") == ""
+    assert cluster.inv("plan").returncode == 0
+
+
+def runs(cluster: LabCluster, host: Host, unit: str) -> bool:
+    return cluster.live.run(host, "systemctl", "show", "--property=ActiveState", unit) == "ActiveState=active\n"

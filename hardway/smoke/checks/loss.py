@@ -120,10 +120,12 @@ def _enough(stage: Stage) -> tuple[Host, ...]:
 def all_well(stage: Stage) -> None:
     """Nothing is broken on purpose where something is broken already."""
     for host in stage.inventory.on("controller"):
-        with expecting(f"{host.name} to be well before anything is stopped"):
-            wrong = etcd.member_healthy(stage, host) or kube_apiserver.ready(stage, host)
-        if wrong:
-            raise Failed(f"{host.name} to be well before anything is stopped", wrong)
+        expected = f"{host.name} to be well before anything is stopped"
+        eventually(stage, expected, partial(_unwell, stage, host), within=RECOVERED, look=Journal(host, kube_apiserver.COMPONENT.unit))
+
+
+def _unwell(stage: Stage, host: Host) -> str | None:
+    return etcd.member_healthy(stage, host) or kube_apiserver.ready(stage, host)
 
 
 def _leads_all(stage: Stage) -> Host:
