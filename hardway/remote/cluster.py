@@ -22,7 +22,7 @@ from hardway.remote.machine import Machine
 from hardway.remote.tunnel import tunnel
 
 FIELD_MANAGER = "hardway"
-SHAKE = 10.0  # seconds that a TLS handshake may take
+SHAKE = 5.0  # seconds that a TLS handshake may take
 DIRECT = 2.0  # seconds after which a port is taken to be out of reach but over SSH
 
 
