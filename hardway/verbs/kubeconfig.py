@@ -37,6 +37,8 @@ def kubeconfig(c: Context, user: str = "", group: str = "", for_: str = "8h", em
         raise Mistake.at("--user", "a name is missing", "write --user NAME")
     if out == "-" and not embed:
         raise Mistake.at("--out", "- is one file, and without --embed there are three", "add --embed, or name a file")
+    if Path(out).suffix == ".pem" and not embed:
+        raise Mistake.at("--out", f"{out} is where the certificate would go", "name the kubeconfig otherwise, or add --embed")
     path = Path(out or f"{user.replace('/', '_')}.kubeconfig")
     state, now = State(session.state), datetime.now(UTC)
     with session.console.step("kubeconfig") as tell, running(session, state, tell, issuing=False) as cluster:

@@ -145,6 +145,7 @@ def test_a_renewal_that_reaches_no_host_says_so_and_has_issued(inv: Inv, path: P
         (("certs.renew", "--name", "etcd-pier"), "--name: there is no etcd-pier; did you mean etcd-peer?"),
         (("certs.renew", "--name", "etcd-peer", "--host", "lb-1"), "--host: there is no lb-1; "),
         (("kubeconfig",), "--user: a name is missing; write --user NAME"),
+        (("kubeconfig", "--user", "jane", "--out", "jane.pem"), "--out: jane.pem is where the certificate would go"),
         (("kubeconfig", "--user", "jane", "--out", "-"), "--out: - is one file, and without --embed there are three"),
         (("kubeconfig", "--user", "jane", "--group", "system:masters", "--embed", "--out", "-"), "kubeconfig: system:masters: names that"),
     ],
