@@ -195,7 +195,7 @@ def _prepare(members: Members, seen: Mapping[Host, Observed], snapshot: Path, no
 
 def _stage(members: Members, snapshot: Path, note: Note, this: Restore) -> None:
     blob = Blob(sha256=note.sha256, size=note.size, local=snapshot)
-    members.tell(f"sending {note.size / 1e6:.1f} MB to {len(members.hosts)} members, and making their new data of it")
+    members.tell(f"sending {note.size / 1e6:.1f} MB to every member, and making its new data there")
     members.each(lambda host: members.cluster.machine(host).store([blob]))
     for host, said in members.run("check", note.sha256).items():
         _same(host, json.loads(said), note)
