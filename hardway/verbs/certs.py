@@ -21,10 +21,21 @@ from hardway.verbs.program.session import Session
 if TYPE_CHECKING:
     from hardway.certs.look import Seen
     from hardway.certs.report import Report
+    from hardway.inventory import Inventory
     from hardway.pki.declared import Declarations
     from hardway.pki.issue import Made
     from hardway.pki.register import Item
     from hardway.pki.request import Request
+
+
+# By kind: its heading and its columns, of which the last one is the hosts'.
+TABLES = {
+    "authority": ("Authorities", ("name", "what", "ends", "days", "where", "is", "hosts")),
+    "certificate": ("Certificates", ("name", "signed by", "ends", "days", "read by", "is", "hosts")),
+    "kubeconfig": ("Kubeconfigs", ("where", "what", "ends", "read by", "is", "hosts")),
+    "bundle": ("Bundles", ("where", "holds", "ends", "read by", "is", "hosts")),
+    "key": ("Keys", ("name", "what", "where", "read by", "is", "hosts")),
+}
 
 
 @task(
@@ -144,15 +155,13 @@ def _show(session: Session, report: Report) -> None:
         console.result(f"  unknown: {line}", style="yellow")
     for line in report.notes:
         console.result(f"  note: {line}", style="yellow")
-    kinds = {"authority": "Authorities", "certificate": "Certificates", "kubeconfig": "Kubeconfigs", "bundle": "Bundles", "key": "Keys"}
-    for kind, heading in kinds.items():
+    for kind, (heading, columns) in TABLES.items():
         console.result(f"\n{heading}", style="bold")
-        columns, rows = _rows([one for one in report.seen if one.item.kind == kind], report)
-        console.table(columns, rows)
-    console.result("\nNames", style="bold")
+        console.table(columns, _rows([one for one in report.seen if one.item.kind == kind], columns, report, session.inventory))
+    console.result("\nNames in certificates", style="bold")
     addresses = {host.name: str(host.address) for host in session.inventory.hosts}
     names = dict.fromkeys(_names(one.item, addresses) for one in report.seen if one.item.kind == "certificate")
-    console.table(("certificate", "subject", "names"), list(names))
+    console.table(("name", "where", "subject", "names"), list(names))
 
 
 def _when(report: Report, first: Seen) -> str:
@@ -160,28 +169,35 @@ def _when(report: Report, first: Seen) -> str:
     return f"{first.item.name} ended first, on {end}" if days < 0 else f"{first.item.name} ends first, on {end}, in {days} days"
 
 
-def _rows(seen: Sequence[Seen], report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def _rows(seen: Sequence[Seen], columns: Sequence[str], report: Report, inventory: Inventory) -> list[tuple[str, ...]]:
     """A row for what is the same on several hosts."""
     grouped: dict[tuple[str, ...], list[str]] = {}
     for one in seen:
         item = one.item
-        ends = f"{item.not_after:%Y-%m-%d}" if item.not_after else ""
-        days = "" if report.days(one) is None else str(report.days(one))
-        readers = ", ".join(f"{use.reader.removesuffix('.service')} ({use.pickup.value})" for use in item.uses)
-        where = str(item.path or (f"state: {item.file}" if item.file else ""))
-        row = (item.name, item.issuer if item.kind == "certificate" else item.note, ends, days, where, readers, _status(one, report))
-        grouped.setdefault(row, []).append(item.host or "")
-    columns = (
-        "name",
-        "signed by" if seen and seen[0].item.kind == "certificate" else "what",
-        "ends",
-        "days",
-        "where",
-        "read by (notices)",
-        "is",
-        "hosts",
-    )
-    return columns, [(*row, ", ".join(filter(None, hosts))) for row, hosts in grouped.items()]
+        cells = {
+            "name": item.name,
+            "holds": item.name,
+            "signed by": item.issuer,
+            "what": item.note,
+            "ends": f"{item.not_after:%Y-%m-%d}" if item.not_after else "",
+            "days": "" if report.days(one) is None else str(report.days(one)),
+            "where": _where(item),
+            "read by": ", ".join(f"{use.reader.removesuffix('.service')} ({use.pickup.value})" for use in item.uses),
+            "is": _status(one, report),
+        }
+        grouped.setdefault(tuple(cells[column] for column in columns[:-1]), []).append(item.host or "")
+    return [(*row, _hosts([host for host in hosts if host], inventory)) for row, hosts in grouped.items()]
+
+
+def _where(item: Item) -> str:
+    return str(item.path or (f"state: {item.file}" if item.file else ""))
+
+
+def _hosts(names: Sequence[str], inventory: Inventory) -> str:
+    for role in ("controller", "worker", "loadbalancer"):
+        if len(names) > 1 and list(names) == [host.name for host in inventory.on(role)]:
+            return f"every {role}"
+    return ", ".join(names)
 
 
 def _status(one: Seen, report: Report) -> str:
@@ -195,12 +211,12 @@ def _status(one: Seen, report: Report) -> str:
     return f"served on {served.serving.port}" if served.shown else f"silent on {served.serving.port}"
 
 
-def _names(item: Item, addresses: Mapping[str, str]) -> tuple[str, str, str]:
+def _names(item: Item, addresses: Mapping[str, str]) -> tuple[str, ...]:
     """The same for all hosts: what is a host's own is a placeholder."""
     own = {item.host: "{host}", addresses.get(item.host, ""): "{address}"} if item.host else {}
     sans = [f"{kind}:{own.get(name, name)}" for kind, _, name in (san.partition(":") for san in item.sans)]
     subject = item.subject.replace(f"CN={item.host}", "CN={host}") if item.host else item.subject
-    return item.name, subject, ", ".join(sans)
+    return item.name, _where(item), subject, ", ".join(sans)
 
 
 def _issued(made: Sequence[Made]) -> Iterator[str]:

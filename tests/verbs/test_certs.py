@@ -17,6 +17,7 @@ from hardway import inventory as reading
 from hardway.errors import Mistake
 from hardway.pki import declared, issue
 from hardway.state import State
+from hardway.verbs.certs import _hosts
 from hardway.verbs.kubeconfig import _create
 from hardway.verbs.program.cli import Cli
 from hardway.verbs.program.duration import duration
@@ -88,11 +89,11 @@ def test_hosts_that_are_nowhere_are_said_to_be_and_what_state_has_is_shown(inv: 
     assert "  wrong: kubeconfig admin.kubeconfig: missing; `./inv push` writes it" in lines
     assert [line for line in lines if line.startswith("  unknown: controller-1: not asked: ")]
     (row,) = (line for line in lines if line.startswith("kube-apiserver ") and "not asked" in line)
-    assert "/etc/kubernetes/kube-apiserver/serving.pem" in row
     assert "kube-apiserver (watch)" in row
     assert row.endswith("controller-1")
     (names,) = (line for line in lines if line.startswith("etcd-peer ") and "{address}" in line)
     assert "CN={host}" in names
+    assert " /etc/etcd/pki/peer.pem " in names
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "hardway_certificates_unknown{" in (tmp_path / "x.prom").read_text()
@@ -182,3 +183,11 @@ def test_a_file_that_cannot_be_made_is_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "minutes"), [("30d", 43200), ("8h", 480), ("90m", 90)])
 def test_a_time_is_days_hours_or_minutes(text: str, minutes: int) -> None:
     assert duration("--for", text) == timedelta(minutes=minutes)
+
+
+def test_hosts_that_are_all_of_a_role_are_told_as_that() -> None:
+    shipped = reading.load(ROOT / "inventory.yaml")
+
+    assert _hosts(["controller-1", "controller-2", "controller-3"], shipped) == "every controller"
+    assert _hosts(["controller-1", "controller-3"], shipped) == "controller-1, controller-3"
+    assert _hosts(["lb-1"], shipped) == "lb-1"

@@ -72,7 +72,9 @@ class Console:
             return
         from rich.table import Table
 
-        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column, overflow="fold")  # nothing is cut
         for line in cells:
             table.add_row(*line)
         self._out.print(table)
