@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hardway.components.lease import lease
 from hardway.inventory import Host
 from hardway.remote.cluster import Cluster
 from hardway.smoke import CHECKS, ClusterStage, runner
@@ -86,6 +87,12 @@ def _restart(live: Cluster, host: Host, unit: str, *, killed: bool) -> None:
 def afresh(live: Cluster, component: str) -> None:
     """Free the Lease that the controller manager does not give back, so that nobody waits until it has run out."""
     live.request("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{component}")
+
+
+def led_again(live: Cluster, component: str) -> None:
+    """After a kill: until an instance that lives leads. The dead one's name stays in the Lease until that runs out, so it goes first."""
+    afresh(live, component)
+    until(lambda: (found := lease(live, component)) is not None and bool(found.holder))
 
 
 def until(ask: Callable[[], bool]) -> None:

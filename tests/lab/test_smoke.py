@@ -19,7 +19,7 @@ from hardway.inventory import Host
 from hardway.remote.fanout import each
 from hardway.smoke import ClusterStage, Kubectl
 from tests.lab.conftest import LabCluster
-from tests.lab.sabotage import afresh, assert_green, assert_red, fresh, passes, shell, until, with_flags, without_flags
+from tests.lab.sabotage import afresh, assert_green, assert_red, fresh, led_again, passes, shell, until, with_flags, without_flags
 
 pytestmark = pytest.mark.lab
 
@@ -325,3 +325,4 @@ def test_a_daemon_that_dies_during_the_run_is_seen(cluster: LabCluster) -> None:
         )
 
         assert_red(on, kube_scheduler__unit="it has restarted since the run began")
+    led_again(cluster.live, "kube-scheduler")

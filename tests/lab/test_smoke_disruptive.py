@@ -14,7 +14,7 @@ from hardway.components import etcd
 from hardway.inventory import Host
 from hardway.smoke import outage
 from tests.lab.conftest import ROOT, LabCluster
-from tests.lab.sabotage import assert_green, assert_red, fresh, passes, shell, until
+from tests.lab.sabotage import assert_green, assert_red, fresh, led_again, passes, shell, until
 
 pytestmark = pytest.mark.lab
 
@@ -80,6 +80,7 @@ def test_a_host_starts_by_itself_what_a_killed_run_has_stopped(cluster: LabClust
     stopped = not runs(cluster, host, unit)
 
     until(lambda: runs(cluster, host, unit))
+    led_again(cluster.live, "kube-scheduler")
     assert stopped
     assert cluster.inv("plan").returncode == 0
 
