@@ -89,9 +89,14 @@ def afresh(live: Cluster, component: str) -> None:
     live.request("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{component}")
 
 
-def led_again(live: Cluster, component: str) -> None:
-    """After a kill: until an instance that lives leads. The dead one's name stays in the Lease until that runs out, so it goes first."""
-    afresh(live, component)
+def led_again(live: Cluster, component: str, killed: Host) -> None:
+    """After a kill: until an instance that lives leads. A dead leader's name stays in the Lease until that runs out, so it goes first.
+
+    A Lease of somebody who lives is left alone: without it he would step down and exit.
+    """
+    found = lease(live, component)
+    if found is None or found.host == killed.name:
+        afresh(live, component)
     until(lambda: (found := lease(live, component)) is not None and bool(found.holder))
 
 

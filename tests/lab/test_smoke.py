@@ -325,4 +325,4 @@ def test_a_daemon_that_dies_during_the_run_is_seen(cluster: LabCluster) -> None:
         )
 
         assert_red(on, kube_scheduler__unit="it has restarted since the run began")
-    led_again(cluster.live, "kube-scheduler")
+    led_again(cluster.live, "kube-scheduler", host)

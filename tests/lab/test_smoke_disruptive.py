@@ -80,7 +80,7 @@ def test_a_host_starts_by_itself_what_a_killed_run_has_stopped(cluster: LabClust
     stopped = not runs(cluster, host, unit)
 
     until(lambda: runs(cluster, host, unit))
-    led_again(cluster.live, "kube-scheduler")
+    led_again(cluster.live, "kube-scheduler", host)
     assert stopped
     assert cluster.inv("plan").returncode == 0
 
