@@ -94,8 +94,7 @@ def test_all_certificates_are_renewed_and_no_unit_restarts(cluster: LabCluster) 
 
     assert done.returncode == 0
     assert "35 issued, 33 brought to hosts" in done.stdout
-    # A controller manager that could not renew its lease meanwhile has given up, and is started again.
-    until(lambda: cluster.inv("status").returncode == 0)
+    until_well(cluster)
     assert done.stdout.count("accepted by etcd") == 2
     assert done.stdout.count("accepted as ") == 4
     assert "NOT PROVED" not in done.stdout
@@ -141,6 +140,7 @@ def test_a_daemon_that_does_not_run_is_told_and_is_not_taken_to_be_well(cluster:
         found = report(cluster, code=3)
     finally:
         each(hosts, lambda host: cluster.live.run(host, "systemctl", "start", "kube-apiserver.service"), 3)
+        until_well(cluster)
 
     assert found["wrong"] == []
     assert [line.partition(": no certificate")[0] for line in found["unknown"]] == [
@@ -161,6 +161,11 @@ def test_access_for_a_person_is_what_rbac_gives_and_ends_soon(cluster: LabCluste
         path.exists() or path.write_text(everything.stdout)
         who = cluster.inv("kubectl", "--", "--kubeconfig", str(path), "auth", "whoami", "-o", "json")
         assert json.loads(who.stdout)["status"]["userInfo"]["username"] == path.stem
+
+
+def until_well(cluster: LabCluster) -> None:
+    """After the API was away: an API server that has just started is not ready, and a leader that could not renew its lease has given up."""
+    until(lambda: cluster.inv("status").returncode == 0)
 
 
 def expire(cluster: LabCluster) -> None:
@@ -200,7 +205,6 @@ def test_a_cluster_whose_certificates_have_all_expired_comes_back_by_one_command
 
     assert done.returncode == 0
     assert "35 issued, 33 brought to hosts" in done.stdout
-    # A controller manager that could not renew its lease meanwhile has given up, and is started again.
-    until(lambda: cluster.inv("status").returncode == 0)
+    until_well(cluster)
     assert report(cluster)["wrong"] == []
     assert cluster.inv("smoke", "--check", "certs.served").returncode == 0
