@@ -164,7 +164,7 @@ def test_access_for_a_person_is_what_rbac_gives_and_ends_soon(cluster: LabCluste
 
 
 def until_well(cluster: LabCluster) -> None:
-    """After the API was away: an API server that has just started is not ready, and a leader that could not renew its lease has given up."""
+    """After the API was away: a server that has just started is not ready, and a leader that could not renew its lease has given up."""
     until(lambda: cluster.inv("status").returncode == 0)
 
 
