@@ -160,9 +160,7 @@ def tree(declarations: Declarations, inventory: Inventory, host: Host) -> dict[P
 
     `/files` lists each with mode, owner and who reads it.
     """
-    programs = {name: Blob(sha256="0" * 64, size=0, local=Path(name)) for component in ALL for name in component.programs}
-    found = parts(inventory, host, ANY, placeholders(declarations, inventory), programs)
-    files = sorted((file for part in found for file in part.files), key=lambda file: file.path)
+    files = _with_placeholders(declarations, inventory, host)
     texts = {file.path: _shown(file.content) for file in files}
     rows = (f"{file.mode:04o} {file.owner} {file.path} {' '.join(f'{u.reader}:{u.pickup.value}' for u in file.uses)}\n" for file in files)
     return {PurePosixPath("/files"): "".join(rows), **texts}
@@ -170,19 +168,23 @@ def tree(declarations: Declarations, inventory: Inventory, host: Host) -> dict[P
 
 def readers(declarations: Declarations, inventory: Inventory) -> str:
     """Which file is where, who may read it, and who reads it how: a table in Markdown for each role."""
-    programs = {name: Blob(sha256="0" * 64, size=0, local=Path(name)) for component in ALL for name in component.programs}
-    known = placeholders(declarations, inventory)
     text = ""
     for role in ("controller", "loadbalancer"):
         for host in inventory.on(role)[:1]:
             text += f"\n## On each {role}\n\n| file | may be read by | is read by |\n|---|---|---|\n"
-            files = {file.path: file for part in parts(inventory, host, ANY, known, programs) for file in part.files}
-            for path, file in sorted(files.items()):
+            for file in _with_placeholders(declarations, inventory, host):
                 group = file.owner.partition(":")[2]
                 may = "everybody" if file.mode & 0o004 else f"root, {group}" if file.mode & 0o040 else "root"
                 uses = ", ".join(f"{use.reader} ({use.pickup.value})" for use in file.uses)
-                text += f"| `{path}` | {may} | {uses} |\n"
+                text += f"| `{file.path}` | {may} | {uses} |\n"
     return text
+
+
+def _with_placeholders(declarations: Declarations, inventory: Inventory, host: Host) -> list[File[Content]]:
+    """A host's files by path, from the inventory alone."""
+    programs = {name: Blob(sha256="0" * 64, size=0, local=Path(name)) for component in ALL for name in component.programs}
+    found = parts(inventory, host, ANY, placeholders(declarations, inventory), programs)
+    return sorted((file for part in found for file in part.files), key=lambda file: file.path)
 
 
 def _shown(content: Content) -> str:
