@@ -114,9 +114,9 @@ def document(plans: Iterable[Plan], objects: Iterable[Change]) -> dict[str, Any]
 
 
 def _essence(found: Mapping[str, Any]) -> dict[str, Any]:
-    """An object without what the API server keeps about its writers."""
+    """An object without what the API server keeps about its writers, and without what controllers say of it meanwhile."""
     metadata = {key: value for key, value in found["metadata"].items() if key not in {"managedFields", "resourceVersion", "generation"}}
-    return {**found, "metadata": metadata}
+    return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}
 
 
 def _file_changes(part: Part, observed: Observed) -> Iterable[Change]:

@@ -15,7 +15,7 @@ SKEW = 60.0  # seconds after which certificates and leases go wrong; they are ba
 
 
 def refused(host: Host, observed: Observed, components: Iterable[Component], now: float) -> Iterator[Finding]:
-    """What has to be put right before anything is pushed to a host; `now` is the operator's clock when it was asked."""
+    """What has to be put right before anything is pushed to a host with these components; `now` is by the operator's clock."""
     facts = observed.facts
     if facts.systemd < OLDEST_SYSTEMD:
         yield Finding(
@@ -29,7 +29,7 @@ def refused(host: Host, observed: Observed, components: Iterable[Component], now
             what=f"etcd is being restored from {observed.restoring.split()[-1]}, or that was cut short",
             next_step="wait, or run the same ./inv etcd.restore again, or ./inv etcd.revert --yes",
         )
-    for package in sorted({p for c in components if c.on in host.roles for p in c.packages} - facts.programs):
+    for package in sorted({p for c in components for p in c.packages} - facts.programs):
         yield Finding(where=host.name, what=f"{package} is not installed", next_step=f"run there: apt-get install {package}")
     if facts.disk_free < DISK:
         yield Finding(where=host.name, what=f"{facts.disk_free >> 20} MiB free under /var/lib", next_step=f"make room for {DISK >> 20} MiB")

@@ -8,10 +8,11 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import jinja2
 
-from hardway.components import ALL
+from hardway.components import ALL, installed
 from hardway.desired import Blob, Component, Content, File, Manifest, Part, Program, Secret, Template, Text
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
@@ -22,8 +23,8 @@ from hardway.pki.declared import Declarations
 
 ROOT = Path(__file__).parent.parent  # holds units/ and templates/
 
-# What a unit or a config says of the kit's own files. A path that ends in `/` is a directory.
-KIT_PATH = re.compile(r"/(?:etc/(?:kubernetes|etcd)|usr/local/bin)/[\w./-]*\w")
+# What a unit or a config says of the kit's own files. A path that ends in `/`, or goes on with a pattern, is a directory.
+KIT_PATH = re.compile(r"/(?:etc/(?:kubernetes|etcd|containerd|cni/net\.d)|opt/cni/bin|usr/local/bin)/[\w./-]*\w(?![\w/*-]|\.\w)")
 
 # What the kit puts into the cluster carries this label; what carries it and is no longer wanted goes.
 LABEL, OWNER = "app.kubernetes.io/managed-by", "hardway"
@@ -70,7 +71,7 @@ def parts(
     components: Iterable[Component] = ALL,
 ) -> tuple[Part, ...]:
     """Everything that a host should carry, component by component in the order of installation."""
-    mine = [component for component in components if component.on in host.roles]
+    mine = [component for component in components if host in component.hosts(inventory)]
     issued = credentials.files(host)
     found = []
     for component in mine:
@@ -83,14 +84,24 @@ def parts(
 
 def paths(inventory: Inventory, host: Host, credentials: Credentials) -> frozenset[PurePosixPath]:
     """Every path that `parts` will name; facts may change a file's content, never its path, so a host is asked before that."""
-    drafts = (draft for component in ALL if component.on in host.roles for draft in component.files(inventory, host, ANY))
+    drafts = (draft for component in installed(inventory, host) for draft in component.files(inventory, host, ANY))
     return frozenset(file.path for file in (*drafts, *credentials.files(host)))
 
 
 def manifests(component: Component, inventory: Inventory) -> tuple[Manifest, ...]:
     """What a component puts into the cluster, each with our label."""
-    found = (Document.parse(text(template, inventory=inventory), name=template.source).data for template in component.manifests)
-    return tuple(Manifest(object={**one, "metadata": {**one["metadata"], "labels": {LABEL: OWNER}}}) for one in found)
+    if not component.wanted(inventory):
+        return ()
+    found = (
+        Document.parse(one, name=template.source).data
+        for template in component.manifests(inventory)
+        for one in re.split(r"^---\n", text(template, inventory=inventory), flags=re.MULTILINE)
+    )
+    return tuple(Manifest(object={**one, "metadata": _labelled(one["metadata"])}) for one in found)
+
+
+def _labelled(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**metadata, "labels": {**metadata.get("labels", {}), LABEL: OWNER}}
 
 
 def admin_kubeconfig(inventory: Inventory, credentials: Credentials) -> Secret:
@@ -169,7 +180,7 @@ def tree(declarations: Declarations, inventory: Inventory, host: Host) -> dict[P
 def readers(declarations: Declarations, inventory: Inventory) -> str:
     """Which file is where, who may read it, and who reads it how: a table in Markdown for each role."""
     text = ""
-    for role in ("controller", "loadbalancer"):
+    for role in ("controller", "worker", "loadbalancer"):
         for host in inventory.on(role)[:1]:
             text += f"\n## On each {role}\n\n| file | may be read by | is read by |\n|---|---|---|\n"
             for file in _with_placeholders(declarations, inventory, host):

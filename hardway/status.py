@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from hardway import preflight, render
-from hardway.components import ALL, etcd
+from hardway.components import ALL, etcd, installed
 from hardway.components.daemon import declared
 from hardway.desired import Blob, Component
 from hardway.errors import Finding, Mistake
@@ -176,7 +176,7 @@ def status(cluster: Cluster, programs: Programs, items: tuple[Item, ...], now: d
 
 def _standing(cluster: Cluster, host: Host, programs: Programs) -> Standing:
     """One host: one command, then its daemons' own answers, each over the network."""
-    mine = [component for component in ALL if component.on in host.roles]
+    mine = installed(cluster.inventory, host)
     packages = sorted({package for component in mine for package in component.packages})
     paths = render.paths(cluster.inventory, host, cluster.credentials)
     seen = cluster.machine(host).observe(paths, [component.unit for component in mine], packages)
@@ -185,7 +185,7 @@ def _standing(cluster: Cluster, host: Host, programs: Programs) -> Standing:
         observed=seen,
         daemons=tuple(_daemon(cluster, host, component, seen.units.get(component.unit)) for component in mine),
         changes=_changes(cluster, host, seen, programs),
-        findings=tuple(preflight.refused(host, replace(seen, restoring=""), ALL, time.time())),
+        findings=tuple(preflight.refused(host, replace(seen, restoring=""), mine, time.time())),
     )
 
 

@@ -16,7 +16,7 @@ LAYERS = [
     {"observed"},
     {"desired"},
     {"state"},
-    {"pki"},
+    {"pki", "pod_ranges"},
     {"components"},
     {"render"},
     {"plan", "preflight"},

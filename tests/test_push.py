@@ -57,7 +57,7 @@ class FakeCluster:
 
 
 def component(ask: Any = lambda _live, _host: None, **roll: Any) -> Component:
-    return Component(name="x", on="controller", files=lambda *_: (), roll=Roll(gates=(Gate(name="open", ask=ask, within=0),), **roll))
+    return Component(name="x", on=("controller",), files=lambda *_: (), roll=Roll(gates=(Gate(name="open", ask=ask, within=0),), **roll))
 
 
 def found(unit: UnitState | None, file: File[Content] = CONFIG) -> Survey:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from hardway import status
+from hardway import components, status
 from hardway.desired import Blob, Component, Gate, Live, Roll
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
@@ -28,7 +28,7 @@ FACTS = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="b", clock=NOW.timest
 UP = UnitState(active="active", sub="running", enabled=True, invocation="1", restarts=0, since="Wed 2026-11-25 00:00:00 UTC")
 X = Component(
     name="x",
-    on="controller",
+    on=("controller",),
     files=lambda *_: (),
     roll=Roll(gates=(Gate(name="up", ask=lambda _live, _host: None, within=0),)),
     version=lambda _live, host: f"1.{host.name[-1]}",
@@ -64,7 +64,8 @@ class FakeCluster:
 def found(component: Component = X, items: tuple[Item, ...] = (), **seen: Observed | None) -> tuple[status.Status, FakeCluster]:
     cluster = FakeCluster({name.replace("_", "-"): one for name, one in seen.items()})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(status, "ALL", (component,))
+        for module in (status, components):
+            patch.setattr(module, "ALL", (component,))
         patch.setattr(status, "_changes", lambda *_: 0)
         patch.setattr(status, "_objects", lambda _: 0)
         return status.status(cast("Cluster", cluster), lambda _: cast("Mapping[str, Blob]", {}), items, NOW), cluster

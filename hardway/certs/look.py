@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from hardway import render
-from hardway.components import ALL
+from hardway.components import ALL, installed
 from hardway.desired import Blob, Serving, Shown, Template
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
@@ -66,7 +66,7 @@ def _configured(inventory: Inventory, kept: Sequence[Item]) -> Iterator[Item]:
     """What components write themselves: kubeconfigs, which name certificates, and files that hold a key."""
     by_path = {(one.host, one.path): one for one in kept}
     for component in ALL:
-        for host in inventory.on(component.on):
+        for host in component.hosts(inventory):
             for draft in component.files(inventory, host, render.ANY):
                 if not isinstance(draft.content, Template):
                     continue
@@ -102,7 +102,7 @@ def _ask(cluster: Cluster, host: Host, paths: frozenset[PurePosixPath]) -> _Answ
     observed = cluster.machine(host).observe(paths)
     programs = {name: Blob(sha256="", size=0, local=Path()) for component in ALL for name in component.programs}
     parts = render.parts(cluster.inventory, host, observed.facts, cluster.credentials, programs)
-    servings = [serving for component in ALL if component.on in host.roles for serving in component.serves]
+    servings = [serving for component in installed(cluster.inventory, host) for serving in component.serves]
     with ThreadPoolExecutor(max_workers=max(1, len(servings))) as pool:
         wires = list(pool.map(lambda serving: _wire(cluster, host, serving), servings))
     return _Answer(

@@ -2,6 +2,7 @@
 
 from hardway.components import etcd, kube_apiserver, kube_apiserver_lb, kube_controller_manager, kube_scheduler
 from hardway.desired import Component
+from hardway.inventory import Host, Inventory
 
 ALL: tuple[Component, ...] = (
     etcd.COMPONENT,
@@ -10,3 +11,8 @@ ALL: tuple[Component, ...] = (
     kube_controller_manager.COMPONENT,
     kube_scheduler.COMPONENT,
 )
+
+
+def installed(inventory: Inventory, host: Host) -> tuple[Component, ...]:
+    """What runs on a host, in the order of installation."""
+    return tuple(component for component in ALL if host in component.hosts(inventory))

@@ -156,7 +156,7 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="etcd",
-    on="controller",
+    on=("controller",),
     files=files,
     programs=("etcd", "etcdctl", "etcdutl"),
     serves=(Serving(certificate="etcd-server", port=CLIENT_PORT), Serving(certificate="etcd-peer", port=PEER_PORT)),

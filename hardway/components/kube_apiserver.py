@@ -60,7 +60,7 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="kube-apiserver",
-    on="controller",
+    on=("controller",),
     files=files,
     programs=("kube-apiserver",),
     serves=(Serving(certificate="kube-apiserver", port=PORT),),
@@ -71,7 +71,7 @@ COMPONENT = Component(
             Gate(name="certificate", ask=serves_own_certificate, within=10, arrival=True),
         )
     ),
-    manifests=(
+    manifests=lambda _: (
         Template(source="templates/manifests/administrators.yaml"),
         Template(source="templates/manifests/kubelet-client.yaml"),
     ),

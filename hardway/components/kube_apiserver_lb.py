@@ -26,7 +26,7 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="kube-apiserver-lb",
-    on="loadbalancer",
+    on=("loadbalancer",),
     files=files,
     packages=("haproxy",),
     roll=Roll(gates=(Gate(name="answers", ask=answers, within=30),)),

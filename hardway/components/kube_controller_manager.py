@@ -27,7 +27,7 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="kube-controller-manager",
-    on="controller",
+    on=("controller",),
     files=files,
     programs=("kube-controller-manager",),
     serves=(Serving(certificate="kube-controller-manager-serving", port=PORT, loopback=True),),

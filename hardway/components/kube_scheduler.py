@@ -28,7 +28,7 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="kube-scheduler",
-    on="controller",
+    on=("controller",),
     files=files,
     programs=("kube-scheduler",),
     serves=(Serving(certificate="kube-scheduler-serving", port=PORT, loopback=True),),

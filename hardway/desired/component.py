@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -78,15 +78,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One daemon: a module named as its unit answers what it runs with."""
+    """One daemon, or what the kit puts into the cluster alone: a module named as its unit answers what it runs with."""
 
     name: str
-    on: Role
-    files: Callable[[Inventory, Host, Facts], tuple[File[Template | Program], ...]]  # pure (1)
-    roll: Roll
+    on: tuple[Role, ...] = ()  # on every host with one of these roles; on none if it is in the cluster alone
+    files: Callable[[Inventory, Host, Facts], tuple[File[Template | Program], ...]] = lambda *_: ()  # pure (1)
+    roll: Roll = field(default_factory=Roll)
     programs: tuple[str, ...] = ()  # upstream binaries
     packages: tuple[str, ...] = ()  # of the distribution
-    manifests: tuple[Template, ...] = ()  # put into the cluster once the component is up
+    wanted: Callable[[Inventory], bool] = lambda _: True  # whether this cluster has it
+    manifests: Callable[[Inventory], tuple[Template, ...]] = lambda _: ()  # put into the cluster once the component is up
+    joins: bool = False  # its manifests have to be in the cluster before it starts
     serves: tuple[Serving, ...] = ()  # certificates that show on the wire
     version: Callable[[Live, Host], str] | None = None  # what the instance on a host says it is
     leader: Callable[[Live], str | None] | None = None  # the name of the host whose instance leads, if one does
@@ -96,3 +98,7 @@ class Component:
     @property
     def unit(self) -> str:
         return f"{self.name}.service"
+
+    def hosts(self, inventory: Inventory) -> tuple[Host, ...]:
+        """Where it runs, in the order of the inventory."""
+        return inventory.on(*self.on) if self.wanted(inventory) else ()

@@ -43,9 +43,6 @@ def _warnings(inventory: Inventory) -> Iterator[Finding]:
     if not inventory.versions.kubernetes.startswith(("1.36.", "1.37.")):
         what = f"Kubernetes {inventory.versions.kubernetes} was not tried"
         yield Finding(where="versions.kubernetes", what=what, next_step="1.36 and 1.37 were")
-    if workers := inventory.on("worker"):
-        names = ", ".join(host.name for host in workers)
-        yield Finding(where="hosts", what=f"nothing is installed on workers yet ({names})", next_step="their turn comes in a later release")
 
 
 def _sizes(draft: Draft, networks: Networks) -> Iterator[Finding]:

@@ -32,6 +32,8 @@ class Host:
     roles: frozenset[Role]
     ssh: Ssh = field(default_factory=Ssh)
     sans: tuple[str, ...] = ()  # extra names in its serving certificates
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)  # of its Node
+    pod_range: IPv4Network | None = None  # a worker's share of pod_cidr: allotted once and kept in state/, not written by the operator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,13 @@ class Binaries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kubelet:
+    """How the kubelets come by their client certificates."""
+
+    tls: Literal["issued", "bootstrap"] = "issued"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """One cluster, as its operator wants it."""
 
@@ -81,15 +90,29 @@ class Inventory:
     binaries: Binaries = field(default_factory=Binaries)
     keys: Literal["ec", "rsa"] = "ec"
     csr_signer: Literal["controller-manager", "none"] = "controller-manager"
+    network: Literal["bridge", "none"] = "bridge"  # of the Pods; none: the operator brings his own
+    proxy_mode: Literal["nftables", "iptables"] = "nftables"
+    images: Literal["auto", "preload", "pull"] = "auto"
+    kubelet: Kubelet = field(default_factory=Kubelet)
 
-    def on(self, role: Role) -> tuple[Host, ...]:
-        """The hosts of a role, in the order of the file."""
-        return tuple(host for host in self.hosts if role in host.roles)
+    def on(self, *roles: Role) -> tuple[Host, ...]:
+        """The hosts with one of these roles, in the order of the file."""
+        return tuple(host for host in self.hosts if host.roles & set(roles))
 
     @property
     def service_address(self) -> IPv4Address:
         """The address of the Service `kubernetes`: the first of its network."""
         return self.networks.service_cidr.network_address + 1
+
+    @property
+    def dns_address(self) -> IPv4Address:
+        """The address of the Service `kube-dns`: the tenth of its network, as kubeadm has it."""
+        return self.networks.service_cidr.network_address + 10
+
+    @property
+    def preloads(self) -> bool:
+        """Whether images are made here and brought to the hosts; the lab's hosts reach no registry."""
+        return self.images == "preload" or (self.images == "auto" and self.lab is not None)
 
     @property
     def server(self) -> str:

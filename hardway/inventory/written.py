@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hardway.inventory.values import Binaries, Endpoint, Host, Inventory, Networks, Port, Role, Ssh, Versions
+from hardway.inventory.values import Binaries, Endpoint, Host, Inventory, Kubelet, Networks, Port, Role, Ssh, Versions
 
-Flags = Mapping[Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"], Mapping[str, str | int | bool]]
+Flagged = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"]
+Flags = Mapping[Flagged, Mapping[str, str | int | bool]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class HostWritten:
     roles: Annotated[tuple[Role, ...], Field(min_length=1)]
     ssh: SshWritten = field(default_factory=SshWritten)
     sans: Annotated[tuple[str, ...], Field(description="more names in its serving certificates")] = ()
+    labels: Annotated[Mapping[str, str], Field(description="of its Node, if it is a worker")] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,12 @@ class Written:
     binaries: Binaries = field(default_factory=Binaries)
     keys: Literal["ec", "rsa"] = "ec"
     csr_signer: Literal["controller-manager", "none"] = "controller-manager"
+    network: Annotated[Literal["bridge", "none"], Field(description="of the Pods; none: you bring Cilium, Calico or another")] = "bridge"
+    proxy_mode: Annotated[Literal["nftables", "iptables"], Field(description="by which kube-proxy redirects")] = "nftables"
+    images: Annotated[
+        Literal["auto", "preload", "pull"], Field(description="preload: made here from the programs; auto: preload in the lab, else pull")
+    ] = "auto"
+    kubelet: Kubelet = field(default_factory=Kubelet)
 
     def inventory(self, *, directory: Path) -> Inventory:
         """The values that the engine works with; a key's path is taken from the file's directory."""
@@ -73,6 +81,10 @@ class Written:
             binaries=self.binaries,
             keys=self.keys,
             csr_signer=self.csr_signer,
+            network=self.network,
+            proxy_mode=self.proxy_mode,
+            images=self.images,
+            kubelet=self.kubelet,
         )
 
 
@@ -80,7 +92,7 @@ def _host(name: str, host: HostWritten, defaults: Ssh, directory: Path) -> Host:
     ssh = host.ssh.over(defaults)
     if ssh.key:
         ssh = replace(ssh, key=directory / ssh.key.expanduser())
-    return Host(name=name, address=host.address, roles=frozenset(host.roles), ssh=ssh, sans=host.sans)
+    return Host(name=name, address=host.address, roles=frozenset(host.roles), ssh=ssh, sans=host.sans, labels=host.labels)
 
 
 def _flag(value: str | float | bool) -> str:

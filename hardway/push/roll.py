@@ -46,8 +46,14 @@ def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
         _store(cluster, found, concerned, tell)
         for component in ALL:
             plans = [plan.of(component.name) for plan in concerned]
+            mine = [c for c in found.objects if c.component == component.name]
+            if component.joins:
+                objects.put(cluster, mine, tell)
             _roll(cluster, component, [p for p in plans if p.changes], found, tell)
-            objects.put(cluster, [c for c in found.objects if c.component == component.name], tell)
+            if mine and not component.joins:
+                objects.put(cluster, mine, tell)
+            if mine and not component.on:  # nothing but objects: what they say of a controller's API is what is asked
+                _pass(cluster, component, cluster.inventory.on("controller")[0], tell)
         leftovers = [p for p in (plan.of(LEFTOVERS) for plan in concerned) if p.changes]
         _everywhere([p.host for p in leftovers], lambda host: _apply(cluster, next(p for p in leftovers if p.host == host), tell))
         objects.put(cluster, [c for c in found.objects if c.component == LEFTOVERS], tell)
@@ -97,7 +103,7 @@ def _refuse_second_loss(cluster: Cluster, component: Component, plans: Sequence[
     going = [plan.host for plan in plans if _interrupts(plan)]
     if not any(_closed(cluster, component, host) is None for host in going):
         return  # nothing to lose there; this may be what mends it
-    for host in cluster.inventory.on(component.on):
+    for host in component.hosts(cluster.inventory):
         if host not in going and (why := _closed(cluster, component, host)):
             what = f"{component.name} is not well there, so no other is restarted: {why}"
             raise Mistake.at(host.name, what, f"see `journalctl -u {component.unit}` there, mend it, and push again")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from hardway import preflight, render
-from hardway.components import ALL
+from hardway.components import ALL, installed
 from hardway.desired import Blob, Part, Text
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
@@ -46,13 +46,13 @@ def survey(cluster: Cluster, programs: Programs, *, verify: bool = False, some: 
     """Observe every host, or `some`; render, compare. Changes nothing; stops with every finding if a host cannot be used."""
     inventory, credentials = cluster.inventory, cluster.credentials
     hosts = some or inventory.hosts
-    packages = tuple(sorted({p for component in ALL for p in component.packages}))
     wrong: list[Finding] = []
 
     def observe(host: Host) -> Observed:
-        units = tuple(c.unit for c in ALL if c.on in host.roles)
+        mine = installed(inventory, host)
+        units, packages = tuple(component.unit for component in mine), tuple(sorted({p for component in mine for p in component.packages}))
         seen = cluster.machine(host).observe(render.paths(inventory, host, credentials), units, packages, verify=verify)
-        wrong.extend(preflight.refused(host, seen, ALL, time.time()))
+        wrong.extend(preflight.refused(host, seen, mine, time.time()))
         return seen
 
     with ThreadPoolExecutor(max_workers=1) as beside:  # the API is asked while the hosts are

@@ -113,7 +113,7 @@ class Members:
 
 def clients() -> tuple[Component, ...]:
     """What runs on a controller beside etcd: the API server, and what needs that."""
-    return tuple(component for component in ALL if component.on == "controller" and component is not etcd.COMPONENT)
+    return tuple(component for component in ALL if component.on == ("controller",) and component is not etcd.COMPONENT)
 
 
 def restore(cluster: Cluster, snapshot: Path, state: State, now: datetime, tell: Tell) -> tuple[str, ...]:

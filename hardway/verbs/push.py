@@ -87,6 +87,7 @@ def render(c: Context, host: str = "", out: str = "", readers: bool = False) -> 
 
 def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = False) -> int:
     """Survey and push; the number of changes that were made."""
+    from hardway import pod_ranges
     from hardway.push import finish, survey
     from hardway.push import push as apply
     from hardway.state import State
@@ -100,6 +101,7 @@ def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = Fal
         if finish(cluster, found, tell):
             found = survey(cluster, brought, verify=verify)
         draft.keep()
+        pod_ranges.keep(state, pod_ranges.allot(session.inventory, pod_ranges.kept(state)))
         apply(cluster, found, tell)
         write_kubeconfig(session.inventory, cluster, state)
     return found.changes

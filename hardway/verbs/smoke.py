@@ -200,14 +200,14 @@ def choose(component: str, check: str) -> tuple[Check, ...]:
 
 
 def _stage(session: Session, cluster: Cluster, tell: Tell) -> ClusterStage:
-    from hardway.components import ALL
+    from hardway.components import installed
     from hardway.pki.issue import short_lived
     from hardway.smoke import ClusterStage, Kubectl
     from hardway.state import State
     from hardway.verbs.program.running import KUBECONFIG
 
     def observe(host: Host) -> Observed:
-        return cluster.machine(host).observe(frozenset(), [component.unit for component in ALL if component.on in host.roles])
+        return cluster.machine(host).observe(frozenset(), [component.unit for component in installed(session.inventory, host)])
 
     def issue(authority: str, common_name: str, organization: str | None, expired: bool) -> Secret:
         now = datetime.now(UTC) - (timedelta(hours=1) if expired else timedelta())

@@ -48,7 +48,7 @@ class LabCluster:
 
     @cached_property
     def inventory(self) -> Inventory:
-        return load(self.path)
+        return Session.of(load(self.path), Console()).inventory
 
     @property
     def state(self) -> State:
@@ -57,7 +57,7 @@ class LabCluster:
     @cached_property
     def live(self) -> Cluster:
         """The running cluster; to be asked for after `up`."""
-        session = Session(inventory=self.inventory, console=Console())
+        session = Session.of(self.inventory, Console())
         return self.stack.enter_context(running(session, self.state, print))
 
     def read_again(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from hardway import push
 from hardway.certs.renewal import _no_programs, narrowed
-from hardway.components import ALL, etcd, kube_apiserver
+from hardway.components import etcd, installed, kube_apiserver
 from hardway.desired import Secret
 from hardway.errors import Mistake
 from hardway.inventory import Host
@@ -53,7 +53,7 @@ def started(cluster: LabCluster) -> dict[str, str]:
     """Each unit's invocation: another one after each start."""
     found = {}
     for host in cluster.inventory.hosts:
-        units = [component.unit for component in ALL if component.on in host.roles]
+        units = [component.unit for component in installed(cluster.inventory, host)]
         found[host.name] = cluster.live.run(host, "systemctl", "show", "-p", "Id,InvocationID,NRestarts", *units)
     return found
 

@@ -46,7 +46,7 @@ def listed(cluster: LabCluster, host: Host) -> tuple[set[str], int]:
 
 def outside(cluster: LabCluster) -> dict[str, str]:
     """What tells a member that was touched: each unit's invocation, and what lies beside etcd's data."""
-    units = [component.unit for component in ALL if component.on == "controller"]
+    units = [component.unit for component in ALL if component.on == ("controller",)]
     look = f"systemctl show -p Id,InvocationID,ActiveState {' '.join(units)}; ls -A /var/lib/etcd; ls -A /var/lib/hardway"
     return {host.name: cluster.live.run(host, "sh", "-c", look) for host in cluster.inventory.on("controller")}
 

@@ -63,4 +63,4 @@ def test_what_is_down_and_what_differs_is_shown_beside_all_that_is_well(cluster:
     answers = {host["name"]: host["answers"] for host in document["hosts"]}
     assert answers == {host.name: host != silent for host in cluster.inventory.hosts}
     well = [daemon for host in document["hosts"] for daemon in host["components"] if daemon["well"]]
-    assert len(well) == 2 * len([component for component in ALL if component.on == "controller"]) + 1 - 1
+    assert len(well) == 2 * len([component for component in ALL if component.on == ("controller",)]) + 1 - 1

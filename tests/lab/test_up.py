@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hardway import render
-from hardway.components import ALL
+from hardway.components import ALL, installed
 from hardway.inventory import Host
 from hardway.push import push, survey
 from hardway.verbs.program.console import Console
@@ -26,7 +26,7 @@ def outside(cluster: LabCluster, host: Host) -> dict[str, str]:
     """What shows from outside whether anything was touched: inode and change time of each file, each unit's invocation."""
     paths = sorted(str(path) for path in render.paths(cluster.inventory, host, cluster.live.credentials))
     files = cluster.live.run(host, "stat", "-c", "%n %i %z", *paths)
-    units = [component.unit for component in ALL if component.on in host.roles]
+    units = [component.unit for component in installed(cluster.inventory, host)]
     started = cluster.live.run(host, "systemctl", "show", "-p", "Id,InvocationID,NRestarts", *units)
     return {"files": files, "units": started}
 
@@ -174,7 +174,7 @@ def test_a_push_that_is_interrupted_leaves_the_rest_alone_and_goes_on_when_run_a
 
 def test_each_daemon_reads_its_own_keys_and_no_others(cluster: LabCluster) -> None:
     host = cluster.controller(1)
-    users = [component.name for component in ALL if component.on == "controller"]
+    users = [component.name for component in ALL if component.on == ("controller",)]
     for file in cluster.live.credentials.files(host):
         if "PRIVATE KEY" not in cluster.live.run(host, "cat", str(file.path)):
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from hardway.components import ALL
+from hardway.components import installed
 from hardway.desired import Check, Component, Serving, Stage
 from hardway.errors import Mistake
 from hardway.inventory import Host
@@ -35,7 +35,7 @@ def served(stage: Stage) -> str:
 
 
 def _on(stage: Stage, host: Host, known: Declared) -> Iterator[str]:
-    servings = [(component, serving) for component in ALL if component.on in host.roles for serving in component.serves]
+    servings = [(component, serving) for component in installed(stage.inventory, host) for serving in component.serves]
     if not servings:
         return
     with expecting(f"the certificates of {host.name} to be read"):

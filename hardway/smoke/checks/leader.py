@@ -27,7 +27,7 @@ def check(name: str, component: Component) -> Check:
 
 def leads(component: Component, stage: Stage) -> str:
     """Look at the Lease until it has been renewed."""
-    hosts = stage.inventory.on(component.on)
+    hosts = component.hosts(stage.inventory)
     everywhere = Journal(hosts[0], component.unit) if hosts else None
     path = f"/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{component.name}"
     first = lease(stage, component.name)
@@ -57,7 +57,7 @@ def journal(stage: Stage, component: Component) -> Journal | None:
         held = lease(stage, component.name)
     except Mistake:
         return None
-    return next((Journal(host, component.unit) for host in stage.inventory.on(component.on) if held and host.name == held.host), None)
+    return next((Journal(host, component.unit) for host in component.hosts(stage.inventory) if held and host.name == held.host), None)
 
 
 def _evidence(path: str, first: Lease, last: Lease, holder: Host | None, component: Component) -> str:

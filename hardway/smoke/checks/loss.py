@@ -20,7 +20,7 @@ from hardway.smoke.removal import NAME
 from hardway.smoke.stage import unique
 from hardway.smoke.verdict import Failed, Journal, Skipped, balancer, eventually, expecting, require
 
-FOUR = tuple(component for component in ALL if component.on == "controller")
+FOUR = tuple(component for component in ALL if component.on == ("controller",))
 LEADING = tuple(component for component in FOUR if component.name in {"kube-controller-manager", "kube-scheduler"})
 STEADY = 3.0  # seconds without a failure after which something is taken to be well again
 RECOVERED = 20.0  # seconds after a loss until clients notice nothing of it any more

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hardway.components import ALL, etcd
+from hardway.components import etcd, installed
 from hardway.desired import Check, Live, Stage
 from hardway.inventory import Host
 from hardway.smoke.verdict import Failed, Journal, expecting
@@ -116,7 +116,7 @@ def _clients(stage: Stage, host: Host) -> str:
 
 def _readers(stage: Stage, host: Host) -> str:
     """Each daemon's user tries to read each key."""
-    users = [component.name for component in ALL if component.on in host.roles]
+    users = [component.name for component in installed(stage.inventory, host)]
     with expecting(f"{host.name} to tell who can read etcd's keys"):
         lines = stage.run(host, "sh", "-c", READABLE, "sh", *users).splitlines()
     readers = {file: set(by) for file, *by in (line.split() for line in lines)}

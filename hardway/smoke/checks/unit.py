@@ -53,9 +53,9 @@ def check(component: Component) -> Check:
 
 def runs_as_rendered(component: Component, stage: Stage) -> str:
     """Ask every host of the component."""
-    hosts = stage.inventory.on(component.on)
+    hosts = component.hosts(stage.inventory)
     if not hosts:
-        raise Skipped(f"the inventory has no host with the role {component.on}")
+        raise Skipped(f"the inventory has no host with the role {' or '.join(component.on)}")
     return "\n".join(_on(component, stage, host) for host in hosts)
 
 

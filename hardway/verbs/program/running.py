@@ -63,7 +63,7 @@ def running(session: Session, state: State, tell: Tell, *, issuing: bool = True)
 
 def needed(inventory: Inventory, arch: str) -> frozenset[str]:
     """What the hosts' components run; and kubectl, which runs here, if this machine can run what they run."""
-    names = {name for component in ALL if inventory.on(component.on) for name in component.programs}
+    names = {name for component in ALL if component.hosts(inventory) for name in component.programs}
     return frozenset(names | ({"kubectl"} if arch == ARCHITECTURES.get(platform.machine()) else set()))
 
 

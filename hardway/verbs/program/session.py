@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,17 @@ class Session:
         loaded = inventory.load(Path(c.config.hardway.inventory))
         for finding in inventory.warnings(loaded):
             console.warn(finding)
-        return cls(inventory=loaded, console=console, debug=c.config.hardway.debug)
+        return cls.of(loaded, console, debug=c.config.hardway.debug)
+
+    @classmethod
+    def of(cls, inventory: Inventory, console: Console, *, debug: bool = False) -> Session:
+        """A session on an inventory as it was read: its workers are given the ranges that state/ keeps for them, new ones the next."""
+        from hardway import pod_ranges
+        from hardway.state import State
+
+        bare = cls(inventory=inventory, console=console, debug=debug)
+        ranges = pod_ranges.allot(inventory, pod_ranges.kept(State(bare.state)))
+        return replace(bare, inventory=pod_ranges.placed(inventory, ranges))
 
     @property
     def state(self) -> Path:
