@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from hardway.errors import Finding
@@ -70,8 +70,7 @@ def _texts(draft: Draft) -> Iterator[tuple[tuple[str | int, ...], str, Spelling]
     if draft.endpoint and draft.endpoint.name is not None:
         yield ("endpoint", "name"), draft.endpoint.name, DOMAIN
     if draft.versions:
-        yield ("versions", "kubernetes"), draft.versions.kubernetes, VERSION
-        yield ("versions", "etcd"), draft.versions.etcd, VERSION
+        yield from ((("versions", project), version, VERSION) for project, version in asdict(draft.versions).items())
     if draft.binaries and draft.binaries.mirror is not None:
         yield ("binaries", "mirror"), draft.binaries.mirror, URL
     if draft.ssh:

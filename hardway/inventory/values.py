@@ -58,6 +58,14 @@ class Endpoint:
 class Versions:
     kubernetes: str = "1.37.2"
     etcd: str = "3.7.3"
+    containerd: str = "2.4.2"
+    runc: str = "1.5.2"
+    cni_plugins: str = "1.9.1"
+    cri_tools: str = "1.37.0"
+    coredns: str = "1.15.0"
+    metrics_server: str = "0.9.0"
+    pause: str = "3.10.2"  # this and the next one: of the images that are pulled
+    agnhost: str = "2.66.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
