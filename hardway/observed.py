@@ -19,6 +19,8 @@ class Facts:
     clock: float  # seconds since the epoch, by the host's own clock, when it was asked
     disk_free: int  # bytes under /var/lib
     memory: int  # bytes in all
+    mtu: int = 0  # of the interface that the default route leaves by; 0 if there is none
+    container: bool = False  # the host itself is one, such as the lab's
     programs: frozenset[str] = frozenset()  # which of the OS programs that components need are there
 
 

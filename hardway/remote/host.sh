@@ -26,7 +26,8 @@ observe() { # verify, bytes of paths, of units, of programs. Changes nothing on 
   say 'fact\t%s\t%s\n' arch "$(uname -m)" clock "$clock" boot_id "$(cat /proc/sys/kernel/random/boot_id)" \
     cgroup "$(stat -fc %T /sys/fs/cgroup)" systemd "$(systemctl --version | sed 's/^systemd \([0-9]*\).*/\1/;q')" \
     disk_free "$(df -B1 --output=avail "$root/var/lib" | sed 1d)" \
-    memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)"
+    memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)" mtu "$(mtu)"
+  [ ! -e "$root/run/systemd/container" ] || say 'fact\t%s\t%s\n' container "$(cat "$root/run/systemd/container")"
   for program in $programs; do ! command -v "$program" >/dev/null || say 'program\t%s\n' "$program"; done
   [ -z "$now" ] || printf '%s\n' "$now" | sed 's/^/now\t/'
   [ ! -e "$lib/managed" ] || sed 's/^/managed\t/' "$lib/managed"
@@ -39,6 +40,11 @@ observe() { # verify, bytes of paths, of units, of programs. Changes nothing on 
   [ ! -e "$txn/commit" ] || echo died
   [ -z "$units" ] || systemctl show -p LoadState,ActiveState,SubState,UnitFileState,InvocationID,NRestarts,ActiveEnterTimestamp \
     -- $units | sed 's/^/unit\t/'
+}
+mtu() { # of the interface that the default route leaves by
+  while read -r device to _ _ _ _ _ mask _; do
+    [ "$to$mask" != 0000000000000000 ] || { cat "$root/sys/class/net/$device/mtu"; return; }
+  done 2>/dev/null <"$root/proc/net/route" || :
 }
 # A change within the clock's last tick would not show: what changed less than two seconds ago is hashed again.
 remembered() {

@@ -239,6 +239,8 @@ def parse_facts(facts: Mapping[str, str], programs: Iterable[str], host: str) ->
         clock=float(facts["clock"]),
         disk_free=int(facts["disk_free"]),
         memory=int(facts["memory"]) * 1024,
+        mtu=int(facts.get("mtu") or 0),
+        container="container" in facts,
         programs=frozenset(programs),
     )
 
