@@ -5,6 +5,7 @@ Numbers in brackets are the rules in docs/design.md.
 
 from hardway.desired.component import Check, Component, Gate, Permission, Roll, Serving
 from hardway.desired.files import Blob, Content, File, Manifest, Part, Pickup, Program, Secret, Template, Text, Use
+from hardway.desired.pods import PodSettings, Toleration
 from hardway.desired.questions import Answer, Live, Shown, Stage
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Part",
     "Permission",
     "Pickup",
+    "PodSettings",
     "Program",
     "Roll",
     "Secret",
@@ -28,5 +30,6 @@ __all__ = [
     "Stage",
     "Template",
     "Text",
+    "Toleration",
     "Use",
 ]

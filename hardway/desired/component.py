@@ -48,12 +48,13 @@ class Roll:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Permission:
-    """What a check must be allowed to do: with a resource in the run's namespace or another, or with a path that is no resource."""
+    """What a check must be allowed to do: with a resource in the run's namespace, in another or in none, or with another path."""
 
     verbs: tuple[str, ...]
-    resource: str = ""  # plural
+    resource: str = ""  # plural; a subresource after a slash
     group: str = ""
     namespace: str = ""  # the run's own if empty
+    cluster: bool = False  # it is in no namespace
     name: str = ""  # of the one object, if it is known
     path: str = ""
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from hardway.desired.files import Secret
+    from hardway.desired.pods import PodSettings
     from hardway.inventory import Host, Inventory
     from hardway.observed import Observed
 
@@ -80,6 +81,11 @@ class Live(Protocol):
 
 class Stage(Live, Protocol):
     """What a check may do besides asking: create and stop, all of it put back by the stage."""
+
+    @property
+    def pods(self) -> PodSettings:
+        """How Pods have to be, for this cluster to run them."""
+        ...
 
     @property
     def namespace(self) -> str:

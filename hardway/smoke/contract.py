@@ -40,21 +40,23 @@ def roles(checks: Iterable[Check], space: str, user: str) -> str:
     """The smallest Roles with which the checks run, and their bindings to a user, as YAML."""
     wanted: dict[str, dict[tuple[str, str, str], set[str]]] = {}
     for one in (*(one for check in checks if check.needs <= HAVE for one in check.permissions if not one.path), *REAPING):
-        wanted.setdefault(one.namespace or space, {}).setdefault((one.group, one.resource, one.name), set()).update(one.verbs)
+        wanted.setdefault(_namespace(one, space), {}).setdefault((one.group, one.resource, one.name), set()).update(one.verbs)
     head = "# /readyz and /version are open to every user by the ClusterRole system:public-info-viewer that each cluster has.\n"
     return head + "".join(part for namespace, rules in wanted.items() for part in _role(namespace, rules, user))
 
 
 def _role(namespace: str, rules: dict[tuple[str, str, str], set[str]], user: str) -> Iterator[str]:
-    def metadata(kind: str) -> str:
-        return f"---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {NAME}, namespace: {namespace}}}\n"
+    role, within = ("Role", f", namespace: {namespace}") if namespace else ("ClusterRole", "")
 
-    yield f"{metadata('Role')}rules:\n"
+    def metadata(kind: str) -> str:
+        return f"---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata: {{name: {NAME}{within}}}\n"
+
+    yield f"{metadata(role)}rules:\n"
     for (group, resource, name), verbs in sorted(rules.items()):
         named = f", resourceNames: [{name}]" if name else ""
         yield f'  - {{apiGroups: ["{group}"], resources: [{resource}]{named}, verbs: [{", ".join(sorted(verbs))}]}}\n'
-    yield metadata("RoleBinding")
-    yield f"roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: {NAME}}}\n"
+    yield metadata(f"{role}Binding")
+    yield f"roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {role}, name: {NAME}}}\n"
     yield f'subjects:\n  - {{apiGroup: rbac.authorization.k8s.io, kind: User, name: "{user}"}}\n'
 
 
@@ -74,7 +76,9 @@ def _may(api: Asks, one: Permission, verb: str, space: str) -> bool:
         spec: dict[str, Any] = {"nonResourceAttributes": {"path": one.path, "verb": verb}}
     else:
         named = {"name": one.name} if one.name else {}
-        attributes = {"namespace": one.namespace or space, "verb": verb, "group": one.group, "resource": one.resource}
+        resource, _, below = one.resource.partition("/")
+        where = {"namespace": _namespace(one, space), **({"subresource": below} if below else {})}
+        attributes = {**where, "verb": verb, "group": one.group, "resource": resource}
         spec = {"resourceAttributes": {**attributes, **named}}
     answer = api.request("POST", REVIEWS, {**REVIEW, "spec": spec})
     if answer.status != 201:
@@ -84,7 +88,13 @@ def _may(api: Asks, one: Permission, verb: str, space: str) -> bool:
 
 def _what(one: Permission, space: str) -> str:
     named = f"/{one.name}" if one.name else ""
-    return one.path or f"{one.resource}{named} in {one.namespace or space}"
+    space = _namespace(one, space)
+    where = f" in {space}" if space else ""
+    return one.path or f"{one.resource}{named}{where}"
+
+
+def _namespace(one: Permission, space: str) -> str:
+    return "" if one.cluster else one.namespace or space
 
 
 def _skipping(check: Check, why: str) -> Check:

@@ -50,7 +50,6 @@ def spec(
     cpu: str = "10m",
     memory: str = "16Mi",
     tolerations: Iterable[Mapping[str, str]] = EVERYWHERE,
-    image: str = "hardway.local/never-pulled",
 ) -> dict[str, Any]:
     """The spec of a Pod that meets `restricted`, and goes at once when it is deleted."""
     quantities = {"cpu": cpu, "memory": memory}
@@ -64,7 +63,7 @@ def spec(
         "containers": [
             {
                 "name": "none",
-                "image": image,
+                "image": "hardway.local/never-pulled",
                 "resources": {"requests": quantities, "limits": quantities},
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
             }

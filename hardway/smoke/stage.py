@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from hardway.desired import Answer, Live, Secret, Shown
+from hardway.desired import Answer, Live, PodSettings, Secret, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Observed
@@ -70,7 +70,7 @@ class Kubectl:
 class ClusterStage:
     """Satisfies Stage on a running cluster. A context: leaving it removes what was made."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a cluster of ours and one of others differ in
         self,
         actor: Actor,
         *,
@@ -79,6 +79,7 @@ class ClusterStage:
         kubectl: Kubectl | None,
         tell: Callable[[str], None],
         space: str = "",
+        settings: PodSettings | None = None,
     ) -> None:
         """`observe` asks a host for its facts and units; `space` is a namespace that is there and stays, else the run makes its own."""
         self._actor = actor
@@ -88,6 +89,7 @@ class ClusterStage:
         self._tell = tell
         self._began: dict[Host, Observed | Failure] = {}
         self._made: list[str] = []  # paths of objects, oldest first
+        self.pods = settings or PodSettings()
         self._space = space
         self._namespace = space
         self._out: list[Outage] = []

@@ -19,7 +19,7 @@ from hardway.verbs.program.elsewhere import Asked, kubectl_program, stranger
 from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
-    from hardway.desired import Check, Secret
+    from hardway.desired import Check, PodSettings, Secret
     from hardway.inventory import Host
     from hardway.observed import Observed
     from hardway.remote.cluster import Cluster
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     Opens = Callable[["Tell"], AbstractContextManager[ClusterStage]]
 
 Tell = Callable[[str], None]
+
+STRANGE = ("--context", "--namespace", "--image-pull-secret", "--read-only", "--print-rbac")
+FEW = 3  # nodes of a cluster that is not ours
 
 SHORT = 15  # minutes that a certificate for one run is good for
 
@@ -40,16 +43,20 @@ HELP = {
     "disruptive": "also the checks that stop and kill services, and start them again",
     "cleanup": "only remove what killed runs have left in the cluster",
     "all": "with --cleanup: also what is so young that its run may be going on",
+    "image": "the Pods run this: agnhost, under the name that it has where the cluster's images come from",
+    "toleration": "a taint that the Pods put up with: KEY[=VALUE][:EFFECT]; may be given again",
+    "nodes": "the Pods use so many nodes at most; on a cluster that is not ours 3 unless it is said",
     "kubeconfig": "prove the cluster of this kubeconfig, which need not be ours: only by its API, in one namespace",
     "context": "with --kubeconfig: this context",
     "namespace": "with --kubeconfig: this namespace, which has to be there",
     "read-only": "with --kubeconfig: only checks that write nothing",
+    "image-pull-secret": "with --kubeconfig: the Secret of this name, which is in the namespace, lets the image be pulled",
     "print-rbac": "with --kubeconfig: write the smallest Roles that the checks need, and run none",
     "yes": "with --kubeconfig: write what is announced",
 }
 
 
-@task(auto_shortflags=False, help=HELP)
+@task(auto_shortflags=False, help=HELP, iterable=["toleration"])
 def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     c: Context,
     component: str = "",
@@ -60,18 +67,23 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     disruptive: bool = False,
     cleanup: bool = False,
     all_: bool = False,
+    image: str = "",
+    toleration: Iterable[str] = (),
+    nodes: int = 0,
     kubeconfig: str = "",
     context: str = "",
     namespace: str = "",
+    image_pull_secret: str = "",
     read_only: bool = False,
     print_rbac: bool = False,
     yes: bool = False,
 ) -> None:
     """Prove a running cluster: what each component must do, check by check, with the evidence."""
-    if not kubeconfig and (context or namespace or read_only or print_rbac or yes):
-        raise Exit("smoke: --context, --namespace, --read-only, --print-rbac and --yes go with --kubeconfig", code=USAGE)
+    if not kubeconfig and (context or namespace or image_pull_secret or read_only or print_rbac or yes):
+        raise Exit(f"smoke: {', '.join(STRANGE)} and --yes go with --kubeconfig", code=USAGE)
     if kubeconfig and disruptive:
         raise Exit("smoke: nothing is stopped on a cluster that is known by its kubeconfig alone", code=USAGE)
+    pods = settings(image, image_pull_secret, toleration, nodes or (FEW if kubeconfig else 0))
     session = Session.open(c)
     chosen = choose(component, check)
     if list_:
@@ -85,14 +97,24 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
             if print_rbac:
                 session.console.result(there.rbac(chosen).rstrip())
             elif cleanup:
-                swept(session, there.stage(session.console.tell), every=all_)
+                swept(session, there.stage(session.console.tell, pods), every=all_)
             else:
                 checks = there.agreed(chosen)
-                shown(session, prove(session, lambda tell: nullcontext(there.stage(tell)), checks, {"api"}), json, junit)
+                shown(session, prove(session, lambda tell: nullcontext(there.stage(tell, pods)), checks, {"api"}), json, junit)
     elif cleanup:
         reap(session, every=all_)
     else:
-        report(session, chosen, json=json, junit=junit, disruptive=disruptive)
+        report(session, chosen, json=json, junit=junit, disruptive=disruptive, pods=pods)
+
+
+def settings(image: str, pull_secret: str, tolerations: Iterable[str], nodes: int) -> PodSettings:
+    """How Pods have to be, as the options say it."""
+    from hardway.desired import PodSettings, Toleration
+
+    if nodes < 0:
+        raise Exit("smoke: --nodes takes a number of nodes", code=USAGE)
+    words = [word for option in tolerations for word in option.split(",")]
+    return PodSettings(image=image, pull_secret=pull_secret, tolerations=tuple(Toleration.read(word) for word in words), nodes=nodes)
 
 
 def harmless(checks: Iterable[Check]) -> tuple[Check, ...]:
@@ -100,7 +122,15 @@ def harmless(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(one for one in checks if "disruptive" not in one.needs)
 
 
-def report(session: Session, checks: Iterable[Check] = (), *, json: str = "", junit: str = "", disruptive: bool = False) -> None:
+def report(
+    session: Session,
+    checks: Iterable[Check] = (),
+    *,
+    json: str = "",
+    junit: str = "",
+    disruptive: bool = False,
+    pods: PodSettings | None = None,
+) -> None:
     """Run checks, all that stop nothing if none are named, and show how each ended; the verb fails if one of them did."""
     from hardway.smoke import CHECKS
 
@@ -116,7 +146,7 @@ def report(session: Session, checks: Iterable[Check] = (), *, json: str = "", ju
             cluster = stack.enter_context(running(session, State(session.state), tell, issuing=False))
             if disruptive:
                 stack.enter_context(cluster.lock(session.inventory.hosts, "smoke --disruptive"))
-            yield _stage(session, cluster, tell)
+            yield _stage(session, cluster, tell, pods)
 
     shown(session, prove(session, stage, chosen, have), json, junit)
 
@@ -199,7 +229,7 @@ def choose(component: str, check: str) -> tuple[Check, ...]:
     return chosen
 
 
-def _stage(session: Session, cluster: Cluster, tell: Tell) -> ClusterStage:
+def _stage(session: Session, cluster: Cluster, tell: Tell, pods: PodSettings | None = None) -> ClusterStage:
     from hardway.components import installed
     from hardway.pki.issue import short_lived
     from hardway.smoke import ClusterStage, Kubectl
@@ -217,7 +247,7 @@ def _stage(session: Session, cluster: Cluster, tell: Tell) -> ClusterStage:
     kubectl = None
     if kubeconfig.exists() and (program := kubectl_program(session, tell)):
         kubectl = Kubectl(program=program, kubeconfig=kubeconfig, cache=session.state / "kubectl-cache")
-    return ClusterStage(cluster, observe=observe, issue=issue, kubectl=kubectl, tell=tell)
+    return ClusterStage(cluster, observe=observe, issue=issue, kubectl=kubectl, tell=tell, settings=pods)
 
 
 def _write(path: Path, text: str) -> None:

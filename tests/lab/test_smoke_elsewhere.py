@@ -86,7 +86,7 @@ def theirs(cluster: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now, "lastTransitionTime": now}
     resources = {"cpu": "1", "memory": "1Gi", "pods": "10"}
     node = {
-        "metadata": {"name": SPACE, "labels": {"kubernetes.io/os": "linux"}},
+        "metadata": {"name": SPACE, "labels": {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}},
         "status": {"conditions": [ready], "allocatable": resources},
     }
     assert live.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}}).status == 201

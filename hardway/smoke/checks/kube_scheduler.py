@@ -7,7 +7,7 @@ from typing import Any
 
 from hardway.components import kube_scheduler
 from hardway.desired import Check, Permission, Stage
-from hardway.smoke import nodes
+from hardway.smoke import nodes, pods
 from hardway.smoke.checks import leader
 from hardway.smoke.removal import NAME, NODES
 from hardway.smoke.stage import unique
@@ -17,7 +17,6 @@ COMPONENT = kube_scheduler.COMPONENT
 SCHEDULED = "Scheduled"
 WITHIN = 20.0  # seconds; it takes up what it has failed to place within ten
 ALIKE = 4  # Pods, of which chance alone would not put all on one of two nodes
-PAUSE_IMAGE = "registry.k8s.io/pause:3.10"  # on nodes that are real it is run, until it is deleted
 
 
 def assigns(stage: Stage) -> str:
@@ -29,8 +28,8 @@ def assigns(stage: Stage) -> str:
     if own:
         nodes.node(stage, node)
         spec = nodes.spec(nodes.account(stage), {NAME: node})
-    else:
-        spec = nodes.spec("default", {"kubernetes.io/os": "linux"}, tolerations=(), image=PAUSE_IMAGE)
+    else:  # it may really run, until it is deleted
+        spec = pods.spec(stage, pods.container(stage, "pause", "pause"))
     made = nodes.pod(stage, pod, spec)
     if "nodeName" in made["spec"]:
         raise Failed("a Pod without a node when it is created", made["spec"]["nodeName"])

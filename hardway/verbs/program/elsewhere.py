@@ -13,7 +13,7 @@ from hardway.errors import Mistake
 from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
-    from hardway.desired import Check, Secret
+    from hardway.desired import Check, PodSettings, Secret
     from hardway.inventory import Host
     from hardway.observed import Observed
     from hardway.remote.elsewhere import Context as Known
@@ -68,7 +68,7 @@ class There:
             raise Mistake.at("smoke", "nothing was done", "add --yes if that is to be written, or --read-only")
         return bounded
 
-    def stage(self, tell: Tell) -> ClusterStage:
+    def stage(self, tell: Tell, pods: PodSettings) -> ClusterStage:
         """Where its checks act: in a namespace that stays."""
         from hardway.smoke import ClusterStage, Kubectl
 
@@ -79,7 +79,7 @@ class There:
             raise Mistake.at(self.context.name, f"its authority {authority} is not ours")
 
         kubectl = Kubectl(program=self.kubectl, kubeconfig=self.asked.kubeconfig, context=self.context.name)
-        return ClusterStage(self.cluster, observe=no_host, issue=no_authority, kubectl=kubectl, tell=tell, space=self.space)
+        return ClusterStage(self.cluster, observe=no_host, issue=no_authority, kubectl=kubectl, tell=tell, space=self.space, settings=pods)
 
 
 @contextmanager
