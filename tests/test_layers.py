@@ -43,6 +43,7 @@ HOMES = {
     "ruamel": {"inventory"},
 }
 LINES, FILES = 300, 14
+LISTS = {"components", "checks"}  # a module for each component: as many as there are
 NO_NOUNS = {"util", "utils", "helpers", "common", "manager", "base", "misc"}
 
 
@@ -97,7 +98,7 @@ def _size(root: Path, module: Path) -> Iterator[str]:
         yield f"{where}: {lines} lines: a noun is missing"
     if module.stem in NO_NOUNS:
         yield f"{where}: {module.stem} is no noun of ours"
-    if module.name == "__init__.py" and (files := len(list(module.parent.glob("*.py")))) > FILES:
+    if module.name == "__init__.py" and module.parent.name not in LISTS and (files := len(list(module.parent.glob("*.py")))) > FILES:
         yield f"{where.parent}: {files} files: a noun is missing"
 
 

@@ -1,6 +1,18 @@
 """Every component in the order of installation. Adding one: its module, its unit, its templates, one entry here."""
 
-from hardway.components import etcd, kube_apiserver, kube_apiserver_lb, kube_controller_manager, kube_scheduler
+from hardway.components import (
+    containerd,
+    etcd,
+    kube_apiserver,
+    kube_apiserver_lb,
+    kube_controller_manager,
+    kube_proxy,
+    kube_scheduler,
+    kubelet,
+    node_kernel,
+    pod_network,
+    preloaded_images,
+)
 from hardway.desired import Component
 from hardway.inventory import Host, Inventory
 
@@ -10,6 +22,12 @@ ALL: tuple[Component, ...] = (
     kube_apiserver_lb.COMPONENT,
     kube_controller_manager.COMPONENT,
     kube_scheduler.COMPONENT,
+    node_kernel.COMPONENT,
+    pod_network.COMPONENT,
+    containerd.COMPONENT,
+    preloaded_images.COMPONENT,
+    kubelet.COMPONENT,
+    kube_proxy.COMPONENT,
 )
 
 

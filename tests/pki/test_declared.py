@@ -92,7 +92,7 @@ def test_all_that_is_wrong_is_told_at_once(copied: Path) -> None:
 
     lines = refused(copied).splitlines()
 
-    assert [line.partition(":")[0].rpartition("/")[2] for line in lines] == ["etcd.yaml"] * 3 + ["kubernetes.yaml"] * 4
+    assert [line.partition(":")[0].rpartition("/")[2] for line in lines] == ["etcd.yaml"] * 3 + ["kubernetes.yaml"] * 6
 
 
 @pytest.mark.parametrize("name", ["etcd.yaml", "etcd.key", "deep/below/etcd.pem"])

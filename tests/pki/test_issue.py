@@ -58,7 +58,7 @@ def test_everything_is_made_once_and_a_second_run_makes_nothing(ensure: Ensure, 
 
     assert set(made) == set(before)
     assert set(made.values()) == {"missing"}
-    assert len(made) == 2 + 4 + 2 * 11 + 2  # keys, authorities, of each controller, the operator's
+    assert len(made) == 2 + 4 + 2 * 11 + 3 + 2  # keys, authorities, of each controller, of the worker, the operator's
     assert ensure() == {}
     assert content(empty) == before
 
@@ -163,7 +163,7 @@ def test_no_certificate_outlives_its_authority_and_none_is_renewed_for_that(ensu
 def test_a_certificate_from_the_future_is_made_again(ensure: Ensure, now: datetime) -> None:
     made = ensure(at=now - timedelta(hours=1))
 
-    assert len(made) == 24
+    assert len(made) == 27
     assert all(why.startswith("not valid before") for why in made.values())
 
 

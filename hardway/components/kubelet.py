@@ -1,0 +1,88 @@
+"""kubelet: runs on a node what the API says that it should run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, kubeconfig, unit
+from hardway.desired import Component, Gate, Live, Roll, Serving, Template
+from hardway.errors import Mistake
+from hardway.inventory import Host, Inventory
+from hardway.observed import Facts
+
+PORT = 10250
+SILENCE = 40.0  # seconds without a word from a kubelet after which its node counts as lost: node-monitor-grace-period
+
+
+def registered(live: Live, host: Host) -> str | None:
+    """None if the node has the range that it was allotted and its kubelet reports; else why not."""
+    answer = live.api(f"/api/v1/nodes/{host.name}")
+    if answer.status != 200:
+        return f"the API server answers {answer.status} to a question for its Node"
+    if (given := answer.json()["spec"].get("podCIDR")) != str(host.pod_range):
+        return f"its Node has the pod range {given}, allotted is {host.pod_range}"
+    lease = live.api(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{host.name}")
+    if lease.status != 200:
+        return "its kubelet has not reported yet"
+    age = lease.date - datetime.fromisoformat(lease.json()["spec"]["renewTime"]).timestamp()
+    return None if age <= SILENCE else f"its kubelet has not reported for {age:.0f} s"
+
+
+def ready(live: Live, host: Host) -> str | None:
+    """None if the node is Ready; else what its kubelet says. Without a network of ours that is for others to bring about."""
+    if live.inventory.network == "none":
+        return None
+    answer = live.api(f"/api/v1/nodes/{host.name}")
+    conditions = {one["type"]: one for one in answer.json()["status"].get("conditions", ())} if answer.status == 200 else {}
+    found = conditions.get("Ready", {"status": "Unknown", "message": "no word of it"})
+    return None if found["status"] == "True" else f"Ready is {found['status']}: {found.get('message', '')}"
+
+
+def serves_own_certificate(live: Live, host: Host) -> str | None:
+    """None if what it shows on the wire is the certificate that was issued for it."""
+    shown, issued = live.served(host, PORT), live.issued("kubelet-serving", host)
+    return None if shown == issued else f"it serves certificate {shown:x}, issued is {issued:x}"
+
+
+def version(live: Live, host: Host) -> str:
+    """What the kubelet says it is, by its Node."""
+    answer = live.api(f"/api/v1/nodes/{host.name}")
+    if answer.status != 200:
+        raise Mistake.at(host.name, f"the API server answers {answer.status} to a question for its Node")
+    return str(answer.json()["status"]["nodeInfo"]["kubeletVersion"]).removeprefix("v")
+
+
+def manifests(inventory: Inventory) -> tuple[Template, ...]:
+    """A Node for each worker: it is there, with its range, before its kubelet is."""
+    return tuple(Template(source="templates/manifests/node.yaml", values={"node": node}) for node in inventory.on("worker"))
+
+
+def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
+    """What a worker carries of the kubelet."""
+    values = {"tls_cipher_suites": TLS_CIPHER_SUITES.split(",")}
+    return (
+        daemon("kubelet"),
+        kubeconfig("kubelet", inventory.server),
+        config("kubelet", "config.yaml", values=values),
+        unit("kubelet", inventory),
+    )
+
+
+COMPONENT = Component(
+    name="kubelet",
+    on=("worker",),
+    files=files,
+    programs=("kubelet",),
+    serves=(Serving(certificate="kubelet-serving", port=PORT),),
+    version=version,
+    roll=Roll(
+        at_once=4,
+        gates=(
+            Gate(name="registered", ask=registered, within=60),
+            Gate(name="ready", ask=ready, within=90),
+            Gate(name="certificate", ask=serves_own_certificate, within=10, arrival=True),
+        ),
+    ),
+    manifests=manifests,
+    joins=True,
+)
