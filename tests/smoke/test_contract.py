@@ -19,6 +19,8 @@ from hardway.smoke.verdict import Skipped
 WRITES = Permission(resource="pods", verbs=("create", "get", "delete"))
 READS = Permission(resource="leases", group="coordination.k8s.io", verbs=("get",), namespace="kube-system", name="kube-scheduler")
 PATH = Permission(path="/readyz", verbs=("get",))
+NODES = Permission(resource="nodes", verbs=("list",), cluster=True)
+LOGS = Permission(resource="pods/log", verbs=("get",))
 
 
 @dataclass
@@ -57,6 +59,8 @@ def test_a_permission_that_is_missing_skips_the_check_and_is_named() -> None:
     assert ends(check(WRITES, READS), FakeReviewer(denies=("delete",))) == "not allowed: delete pods in theirs"
     assert ends(check(READS), FakeReviewer(denies=("get",))) == "not allowed: get leases/kube-scheduler in kube-system"
     assert ends(check(PATH), FakeReviewer(denies=("get",))) == "not allowed: get /readyz"
+    assert ends(check(NODES), FakeReviewer(denies=("list",))) == "not allowed: list nodes"
+    assert ends(check(LOGS), FakeReviewer(denies=("get",))) == "not allowed: get pods/log in theirs"
 
 
 def test_each_verb_is_asked_for_where_it_is_needed() -> None:
@@ -66,6 +70,16 @@ def test_each_verb_is_asked_for_where_it_is_needed() -> None:
 
     attributes = {"namespace": "kube-system", "verb": "get", "group": "coordination.k8s.io", "resource": "leases", "name": "kube-scheduler"}
     assert reviewer.asked == [{"resourceAttributes": attributes}, {"nonResourceAttributes": {"path": "/readyz", "verb": "get"}}]
+
+
+def test_a_subresource_and_what_is_in_no_namespace_are_asked_for_as_such() -> None:
+    reviewer = FakeReviewer()
+
+    ends(check(LOGS, NODES), reviewer)
+
+    log = {"namespace": "theirs", "subresource": "log", "verb": "get", "group": "", "resource": "pods"}
+    nodes = {"namespace": "", "verb": "list", "group": "", "resource": "nodes"}
+    assert reviewer.asked == [{"resourceAttributes": log}, {"resourceAttributes": nodes}]
 
 
 def test_read_only_skips_what_writes_and_nothing_else() -> None:
@@ -118,11 +132,23 @@ def test_the_roles_hold_what_is_declared_by_namespace_and_no_more() -> None:
     assert binding["subjects"] == [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "ann"}]
 
 
+def test_what_is_in_no_namespace_takes_a_cluster_role() -> None:
+    text = contract.roles([check(NODES)], "theirs", "ann")
+
+    role, binding = (one for one in YAML(typ="safe", pure=True).load_all(StringIO(text)) if one["kind"].startswith("Cluster"))
+    assert (role["metadata"], role["rules"]) == (
+        {"name": "hardway-smoke"},
+        [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}],
+    )
+    assert (binding["metadata"], binding["roleRef"]["kind"]) == ({"name": "hardway-smoke"}, "ClusterRole")
+
+
 def test_every_check_that_needs_an_api_alone_says_what_it_does_with_it() -> None:
     assert [one.name for one in CHECKS if one.needs == {"api"} and not one.permissions] == []
 
 
 def test_no_check_that_runs_on_clusters_of_others_writes_outside_the_namespace() -> None:
-    elsewhere = [p for one in CHECKS if one.needs <= contract.HAVE for p in one.permissions if p.writes and (p.namespace or p.path)]
-    cluster_scoped = [p for one in CHECKS for p in one.permissions if p.resource in {"nodes", "namespaces"}]
-    assert elsewhere + cluster_scoped == []
+    elsewhere = [
+        p for one in CHECKS if one.needs <= contract.HAVE for p in one.permissions if p.writes and (p.namespace or p.cluster or p.path)
+    ]
+    assert elsewhere == []

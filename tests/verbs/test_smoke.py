@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from invoke.exceptions import Exit
 
+from hardway.desired import PodSettings, Toleration
 from hardway.errors import Mistake
 from hardway.smoke import CHECKS
-from hardway.verbs.smoke import choose, harmless
+from hardway.verbs.smoke import choose, harmless, settings
 
 
 def test_without_options_all_checks_are_chosen() -> None:
@@ -41,3 +43,18 @@ def test_a_name_that_is_not_known_is_refused_with_the_near_one(component: str, c
         choose(component, check)
 
     assert str(mistake.value) == line
+
+
+def test_what_is_said_of_pods_is_taken_word_by_word() -> None:
+    said = settings("mirror/agnhost:1", "pull", ["gpu,dedicated=ml:NoSchedule", "spot"], 2)
+
+    tolerations = (Toleration(key="gpu"), Toleration(key="dedicated", value="ml", effect="NoSchedule"), Toleration(key="spot"))
+    assert said == PodSettings(image="mirror/agnhost:1", pull_secret="pull", tolerations=tolerations, nodes=2)  # noqa: S106 - a name
+    assert settings("", "", (), 0) == PodSettings()
+
+
+def test_fewer_nodes_than_none_are_refused() -> None:
+    with pytest.raises(Exit, match="--nodes takes a number of nodes") as refused:
+        settings("", "", (), -1)
+
+    assert refused.value.code == 64
