@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from hardway.binaries.c import Toolchain
 from hardway.binaries.source import LDFLAGS, Source, compiler, environment, go
 from hardway.errors import Mistake
 
@@ -39,18 +40,38 @@ def build(source: Source, programs: Sequence[str], arch: str, scratch: Path, tel
     name = f"{source.project.name} {source.version}"
     release = compiler(source.upstream)
     _check_disk(source, scratch)
+    env = environment(arch)
+    of_c = [program for program in programs if source.project.is_c(program)]
+    toolchain = Toolchain.of(arch)
+    if source.project.cgo or of_c:
+        toolchain.check(source.project.cgo, what=name)
+    if source.project.cgo:
+        env |= toolchain.environment
     source.derive(tell)
     tell(f"{name}: building {', '.join(programs)} for {arch} from {source.module} with {release}")
-    ldflags = " ".join([LDFLAGS, *(f"-X {variable}={value}" for variable, value in source.stamps().items())])
-    packages = [source.project.programs[program] for program in programs]
     out = scratch / "go-build"
     out.mkdir()
+    made = {program: toolchain.compile(source.file(program), out / program, version=source.version) for program in of_c}
+    if of_go := [program for program in programs if program not in of_c]:
+        packages = [source.project.programs[program] for program in of_go]
+        _go_build(["go", "build", "-v", *_flags(source), "-o", f"{out}/", *packages], source.folder, env, name, tell)
+        made |= {program: out / _built_name(package) for program, package in zip(of_go, packages, strict=True)}
+    return made, f"Go build of {source.module}, {release}"
+
+
+def _flags(source: Source) -> list[str]:
+    ldflags = [LDFLAGS, *(f"-X {variable}={value}" for variable, value in source.stamps().items())]
+    if source.project.cgo:
+        ldflags.append("-extldflags -static")
+    tags = ["-tags", ",".join(source.project.tags)] if source.project.tags else []
+    return [*tags, "-ldflags", " ".join(ldflags)]
+
+
+def _go_build(argv: list[str], folder: Path, env: dict[str, str], name: str, tell: Callable[[str], None]) -> None:
+    """One `go build` to its end, with a sign of life now and then."""
     began = time.monotonic()
-    argv = ["go", "build", "-v", "-ldflags", ldflags, "-o", f"{out}/", *packages]
     narration = _Narration()
-    with subprocess.Popen(
-        argv, cwd=source.folder, env=environment(arch), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         reader = threading.Thread(target=narration.follow, args=(process.stderr,), daemon=True)
         reader.start()
         try:
@@ -65,7 +86,6 @@ def build(source: Source, programs: Sequence[str], arch: str, scratch: Path, tel
             f"go build of {name}", " ".join([*narration.other][-5:]) or f"exit code {code}", "run the same again: it goes on from there"
         )
     tell(f"{name}: built in {time.monotonic() - began:.0f} s, {narration.packages} packages compiled")
-    return {program: out / _built_name(source.project.programs[program]) for program in programs}, f"Go build of {source.module}, {release}"
 
 
 def _waited(process: subprocess.Popen[str]) -> int | None:

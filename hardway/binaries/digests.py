@@ -18,7 +18,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}", re.IGNORECASE)
 def parse(text: str, *, where: str) -> dict[str, str]:
     """File name -> digest, of a checksum file; a file of one bare digest has the name ''."""
     found = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = text.splitlines()
+    first, last = _signed(lines)
+    for number, line in enumerate(lines[first:last], start=first + 1):
         if not line.strip() or line.startswith("#"):
             continue
         digest, _, name = line.strip().partition(" ")
@@ -26,6 +28,13 @@ def parse(text: str, *, where: str) -> dict[str, str]:
             raise Mistake.at(f"{where}:{number}", "this is no line of a SHA-256 checksum file", "look at what the site serves there")
         found[name.strip().removeprefix("*")] = digest.lower()
     return found
+
+
+def _signed(lines: list[str]) -> tuple[int, int]:
+    """From where to where the text of a clear-signed message goes; of a plain one, all of it."""
+    if lines[:1] == ["-----BEGIN PGP SIGNED MESSAGE-----"] and "" in lines and "-----BEGIN PGP SIGNATURE-----" in lines:
+        return lines.index("") + 1, lines.index("-----BEGIN PGP SIGNATURE-----")
+    return 0, len(lines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,15 +70,17 @@ class Downloads:
             raise Mistake.at(url, f"has SHA-256 {got}, not {known.sha256} as {known}; removed", "do not use it: find out who changed what")
         return target
 
-    def published(self, project: Project, file: str, version: str, arch: str) -> Known:
-        """The digest that the same site publishes for a release file."""
-        program = file.rpartition("/")[2]
-        sums = project.release.digests.format(version=version, arch=arch, program=program)
+    def published(self, project: Project, file: str, version: str, arch: str) -> Known | None:
+        """The digest that the same site publishes for a release file; None where the project publishes none."""
+        if project.release.digests is None:
+            return None
+        name = file.rpartition("/")[2]
+        sums = project.release.digests.format(version=version, arch=arch, file=name)
         found = parse(self.text(sums), where=self.site.url(sums))
-        sha256 = found.get(program) or found.get("")
+        sha256 = found.get(name) or found.get("")
         if sha256 is None:
             raise Mistake.at(
-                self.site.url(sums), f"has no digest of {program}", "check the version in the inventory, or set binaries.source: build"
+                self.site.url(sums), f"has no digest of {name}", "check the version in the inventory, or set binaries.source: build"
             )
         return Known(sha256=sha256, by="published", where=self.site.url(sums))
 

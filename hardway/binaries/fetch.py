@@ -152,6 +152,10 @@ class _Wanted:
                 "run ./inv binaries --lock, look at what changes in upstream/ and commit it; or set binaries.source: build",
             )
 
+    def _refuse_undownloadable(self, where: str, what: str) -> None:
+        if self.inventory.binaries.source == "download":
+            raise Mistake.at(where, what, "set binaries.source: auto, so that it is built")
+
     def _first_use(self, file: str, sha256: str) -> None:
         self.pins.remember(file, sha256)
         remembered = f"; SHA-256 {sha256} is remembered in {self.pins.path}" if self.pins.path else ""
@@ -163,6 +167,9 @@ class _Wanted:
 
         files: dict[str, list[str]] = {}
         for name in names:
+            if name in self.project.unreleased:
+                self._refuse_undownloadable(name, "is in no release file")
+                continue
             if self.shelf.find(RELEASE, name):
                 self.tell(f"{name} {self.version}: the cached download is not the one that is known; bringing it anew")
             files.setdefault(self.project.release_file(name, self.version, self.arch), []).append(name)
@@ -183,6 +190,10 @@ class _Wanted:
             self._refuse_unknown(file)
         sought = known or downloads.published(self.project, file, self.version, self.arch)
         url = self.site.url(file)
+        if sought is None:
+            self._refuse_undownloadable(url, f"{self.project.name} publishes no digest, and none is committed")
+            self.tell(f"{url}: no digest is published or committed; building from Go modules instead")
+            return {}
         self.tell(f"{self.label}: downloading {url}")
         whole = downloads.file(file, sought, self.shelf.partial, self.tell)
         try:

@@ -37,16 +37,16 @@ def lock(inventory: Inventory, tell: Callable[[str], None], *, site: Site | None
             now = committed.read()
             tell(f"{project.name} {version}: asking for its published digests")
             for arch in ARCHITECTURES:
-                for file in dict.fromkeys(project.release_file(program, version, arch) for program in project.programs):
+                for file in project.release_files(version, arch):
                     try:
-                        sha256 = downloads.published(project, file, version, arch).sha256
+                        known = downloads.published(project, file, version, arch)
                     except Unreachable as error:
                         raise Mistake.at(
                             str(error), "cannot be reached; nothing is changed", "lock where it can be, or set binaries.mirror"
                         ) from error
-                    if now.get(file) != sha256:
-                        changes.append(Change(file=file, old=now.get(file), new=sha256))
-                        now[file] = sha256
+                    if known and now.get(file) != known.sha256:
+                        changes.append(Change(file=file, old=now.get(file), new=known.sha256))
+                        now[file] = known.sha256
             texts.append((committed, now))
     if changes:
         for committed, digests in texts:

@@ -18,7 +18,7 @@ from hardway.errors import Mistake
 
 OLDEST_GO = (1, 26)
 LDFLAGS = "-s -w"
-_UNSTABLE = ("GOFLAGS", "GOEXPERIMENT", "GODEBUG", "GOWORK", "GOBIN", "GOTMPDIR")
+_UNSTABLE = ("GOFLAGS", "GOEXPERIMENT", "GODEBUG", "GOWORK", "GOBIN", "GOTMPDIR", "CC", "PKG_CONFIG", "PKG_CONFIG_PATH")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Source:
     @property
     def key(self) -> str:
         """Changes when what is built changes; the shelf's name for it."""
-        recipe = [self.version, LDFLAGS, *self.project.modules, *sorted(self.project.stamps.items())]
+        recipe = [self.version, LDFLAGS, *self.project.modules, *sorted(self.project.stamps.items()), *self.project.tags]
         sums = [(self.folder / name).read_text() for name in ("go.mod", "go.sum")] if self.committed else ["derived"]
         return f"go-{hashlib.sha256(json.dumps([recipe, sums]).encode()).hexdigest()[:12]}"
 
@@ -70,6 +70,10 @@ class Source:
         """Where the module cache has the first module and what the proxy says of it."""
         return dict(json.loads(go("mod", "download", "-json", self.module, cwd=cwd or self.folder)))
 
+    def file(self, program: str) -> Path:
+        """The C file of a program, in the module cache."""
+        return Path(self.download()["Dir"], self.project.programs[program])
+
     def stamps(self) -> dict[str, str]:
         """Values for the linker: from what the module proxy says of the version, never from the clock."""
         info = json.loads(Path(self.download()["Info"]).read_text())
@@ -91,7 +95,7 @@ def go_mod(project: Project, version: str, own: Mapping[str, Any]) -> str:
     staging = [wanted["Path"] for wanted in own.get("Require") or () if wanted["Version"] == "v0.0.0"]
     blocks = {
         "require": [f"{module} v{version}" for module in project.modules],
-        "tool": sorted(project.programs.values()),
+        "tool": sorted(package for program, package in project.programs.items() if not project.is_c(program)),
         "replace": [f"{module} => {module} v0.{version.partition('.')[2]}" for module in staging],
     }
     lines = [f"module hardway.local/upstream/{project.name}", f"go {own['Go']}"]
@@ -102,7 +106,7 @@ def go_mod(project: Project, version: str, own: Mapping[str, Any]) -> str:
 
 def environment(arch: str = "amd64") -> dict[str, str]:
     """The operator's environment without what changes the bytes of a build, and with what fixes them."""
-    kept = {name: value for name, value in os.environ.items() if name not in _UNSTABLE}
+    kept = {name: value for name, value in os.environ.items() if name not in _UNSTABLE and not name.startswith("CGO_")}
     # GOFLAGS is set, not emptied: an empty one means that of `go env -w`.
     fixed = {"GOFLAGS": "-mod=readonly -trimpath -buildvcs=false", "GOWORK": "off", "GOOS": "linux", "GOARCH": arch}
     return kept | fixed | {"CGO_ENABLED": "0", "GOAMD64": "v1", "GOARM64": "v8.0"}

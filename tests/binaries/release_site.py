@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from hardway.binaries import Binary, Site, fetch
+from hardway.binaries.upstream import Project
 from hardway.inventory import Inventory
 from hardway.inventory.values import Binaries, Endpoint, Networks, Versions
 
@@ -52,16 +53,36 @@ class ReleaseSite:
 
     def publish_etcd(self, programs: dict[str, bytes], *, cut: int | None = None) -> None:
         """The archive and SHA256SUMS, as etcd's releases have them."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-            for name, content in programs.items():
-                member = tarfile.TarInfo(f"etcd-v3.7.3-linux-amd64/{name}")
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-        archive = packed.getvalue()[:cut]
+        archive = packed({f"etcd-v3.7.3-linux-amd64/{name}": content for name, content in programs.items()})[:cut]
         sums = {"etcd-v3.7.3-linux-amd64.tar.gz": hashlib.sha256(archive).hexdigest(), "etcd-v3.7.3-linux-arm64.tar.gz": "0" * 64}
         self.files[f"{ETCD}/etcd-v3.7.3-linux-amd64.tar.gz"] = archive
         self.files[f"{ETCD}/SHA256SUMS"] = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
+
+    def publish_release(self, project: Project, arch: str) -> None:
+        """All files of a project's release and their digests; each program is its name and architecture."""
+        version = getattr(Versions(), project.name)
+        programs = {program: f"{program} {arch}".encode() for program in project.programs if program not in project.unreleased}
+        for file in project.release_files(version, arch):
+            if member := project.release.member:
+                content = packed({member.format(program=name, version=version, arch=arch): body for name, body in programs.items()})
+            else:
+                content = next(body for name, body in programs.items() if project.release_file(name, version, arch) == file)
+            self.files[f"/{file}"] = content
+            if project.release.digests:
+                name = file.rpartition("/")[2]
+                sums = f"/{project.release.digests.format(version=version, arch=arch, file=name)}"
+                self.files[sums] = self.files.get(sums, b"") + f"{hashlib.sha256(content).hexdigest()} *{name}\n".encode()
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    """A .tar.gz."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return file.getvalue()
 
 
 class Handler(BaseHTTPRequestHandler):

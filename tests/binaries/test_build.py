@@ -19,7 +19,7 @@ from hardway.errors import Mistake
 from hardway.inventory.values import Versions
 from tests.binaries.release_site import Operator
 
-KUBERNETES, ETCD = PROJECTS
+KUBERNETES, ETCD = PROJECTS[:2]
 GO = """#!/bin/sh
 case "$1" in
     version) echo "go version ${FAKE_GO:-go1.26.8} linux/amd64" ;;

@@ -87,5 +87,5 @@ def test_a_cache_that_cannot_be_written_is_a_mistake(operator: Operator) -> None
 
 
 def test_a_program_that_nobody_declares_is_a_mistake(operator: Operator) -> None:
-    with pytest.raises(Mistake, match=r"^kubeadm: no upstream project declares it; known are etcd, "):
-        operator.bring("kubeadm")
+    with pytest.raises(Mistake, match=r"^kubeless: no upstream project declares it; known are agnhost, "):
+        operator.bring("kubeless")
