@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 from hardway.components import etcd
 from hardway.inventory import Host
 from hardway.smoke import outage
+from hardway.smoke.checks.loss import LEADING
 from tests.lab.conftest import ROOT, LabCluster
 from tests.lab.sabotage import assert_green, assert_red, fresh, led_again, passes, shell, until
 
@@ -69,6 +70,30 @@ def test_a_cluster_that_loses_two_controllers_is_seen(cluster: LabCluster, monke
         monkeypatch.undo()
         until(lambda: all(etcd.member_healthy(cluster.live, host) is None for host in controllers))
         assert_green(stage, "etcd.quorum", "apiserver.ready", "scheduler.assigns")
+    assert cluster.inv("plan").returncode == 0
+
+
+@pytest.mark.full
+def test_a_leader_that_nobody_follows_is_seen(cluster: LabCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    controllers = cluster.inventory.on("controller")
+    with fresh(cluster) as stage:
+        real = stage.stopped
+
+        @contextmanager
+        def every(host: Host, *units: str, killed: bool = False) -> Iterator[None]:
+            with ExitStack() as out:
+                for one in sorted(controllers, key=lambda one: one == host):  # the leader last, or another leads for a moment
+                    out.enter_context(real(one, *units, killed=killed))
+                yield
+
+        monkeypatch.setattr(stage, "stopped", every)
+        assert_red(
+            stage,
+            controllers__leader_takeover="to take the lease and renew it; got",
+            scheduler__leader_takeover="to take the lease and renew it; got",
+        )
+        monkeypatch.undo()
+        until(lambda: all(gate.ask(cluster.live, host) is None for host in controllers for one in LEADING for gate in one.roll.gates))
     assert cluster.inv("plan").returncode == 0
 
 

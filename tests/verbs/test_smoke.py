@@ -17,13 +17,16 @@ def test_without_options_all_checks_are_chosen() -> None:
 
 def test_a_component_chooses_its_checks_in_the_order_of_the_list() -> None:
     names = ["kube-scheduler.unit", "scheduler.assigns", "scheduler.filters", "scheduler.scores", "scheduler.leader"]
+    names.append("scheduler.leader-takeover")
     assert [check.name for check in choose("kube-scheduler", "")] == names
 
 
 def test_what_stops_things_is_left_out_where_nobody_has_asked_for_it() -> None:
     left_out = {check.name for check in CHECKS} - {check.name for check in harmless(CHECKS)}
 
-    assert left_out == {"lb.drops-dead-backend", "etcd.survives-member-loss", "cluster.survives-controller-loss"}
+    losses = {"etcd.survives-member-loss", "cluster.survives-controller-loss"}
+    takeovers = {"controllers.leader-takeover", "scheduler.leader-takeover"}
+    assert left_out == {"lb.drops-dead-backend", *losses, *takeovers}
 
 
 def test_a_check_is_chosen_by_its_name() -> None:

@@ -1,4 +1,4 @@
-"""What the cluster survives: the controller that leads everything, and the leader of etcd, each killed and brought back."""
+"""What the cluster survives: the controller that leads everything, and each leader alone, killed and brought back."""
 
 from __future__ import annotations
 
@@ -51,9 +51,7 @@ def survives_controller_loss(stage: Stage) -> str:
         if failed := pulse.failed(recovered):
             raise Failed(f"every request to be answered once {victim.name} is known to be lost", f"{pulse}: {failed[0].error}")
     for component in FOUR:
-        for gate in component.roll.gates:
-            expected = f"{component.name} on {victim.name} to be back: {gate.name}"
-            eventually(stage, expected, partial(gate.ask, stage, victim), within=BACK, look=Journal(victim, component.unit))
+        _up(stage, component, victim)
     for host in controllers:
         if len(listed := etcd.members(stage, host)) != len(controllers):
             raise Failed(
@@ -110,6 +108,28 @@ def survives_member_loss(stage: Stage) -> str:
     )
 
 
+def takes_over(component: Component, stage: Stage) -> str:
+    """Kill the instance that holds the Lease: it cannot give it back."""
+    hosts = component.hosts(stage.inventory)
+    if len(hosts) < 2:
+        raise Skipped(f"there is one {component.name}, and no other to take over")
+    for host in hosts:
+        _up(stage, component, host)
+    victim = _holder(stage, component)
+    with stage.stopped(victim, component.unit, killed=True):
+        lost = time.monotonic()
+        taken = _taken_over(stage, component, victim)
+        seconds = time.monotonic() - lost
+    _up(stage, component, victim)
+    return "\n".join(
+        (
+            f"systemctl kill --signal=KILL {component.unit} on {victim.name}, which held the lease",
+            f"{taken} and renewed, after {seconds:.1f} s",
+            f"systemctl start {component.unit} on {victim.name}: its gates are open",
+        )
+    )
+
+
 def _enough(stage: Stage) -> tuple[Host, ...]:
     controllers = stage.inventory.on("controller")
     if len(controllers) < 3:
@@ -126,6 +146,12 @@ def all_well(stage: Stage) -> None:
 
 def _unwell(stage: Stage, host: Host) -> str | None:
     return etcd.member_healthy(stage, host) or kube_apiserver.ready(stage, host)
+
+
+def _up(stage: Stage, component: Component, host: Host) -> None:
+    for gate in component.roll.gates:
+        expected = f"{component.name} on {host.name} to be up: {gate.name}"
+        eventually(stage, expected, partial(gate.ask, stage, host), within=BACK, look=Journal(host, component.unit))
 
 
 def _leads_all(stage: Stage) -> Host:
@@ -239,5 +265,16 @@ CHECKS = (
         run=survives_member_loss,
         needs=frozenset({"api", "hosts", "disruptive"}),
         sabotage="a second member is lost with it",
+    ),
+    *(
+        Check(
+            name=f"{prefix}.leader-takeover",
+            component=component.name,
+            proves=f"when the {component.name} that leads is killed, another takes the lease once it has run out",
+            run=partial(takes_over, component),
+            needs=frozenset({"api", "hosts", "disruptive"}),
+            sabotage="the other instances are killed with it",
+        )
+        for prefix, component in zip(("controllers", "scheduler"), LEADING, strict=True)
     ),
 )
