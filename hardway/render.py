@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import traceback
 from base64 import b64encode
@@ -43,12 +44,15 @@ ANY = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_fre
 @cache
 def environment() -> jinja2.Environment:
     """Jinja, strict: a value that is missing stops the run."""
-    return jinja2.Environment(
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - units and YAML, not HTML; the inventory refuses what could break a line
     )
+    # What a Pod's template says of a configuration, so that another one makes other Pods.
+    made.filters["sha256"] = lambda text: hashlib.sha256(text.encode()).hexdigest()
+    return made
 
 
 def text(template: Template, **known: object) -> str:

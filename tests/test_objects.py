@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,15 @@ from hardway.inventory import Host, Inventory, load
 from hardway.push import objects
 from hardway.remote.cluster import Cluster
 
-INVENTORY = load(Path(__file__).parent.parent / "inventory.yaml")
+SHIPPED = load(Path(__file__).parent.parent / "inventory.yaml")
+WORKER = Host(
+    name="worker-9",
+    address=IPv4Address("10.240.0.29"),
+    roles=frozenset({"worker"}),
+    pod_range=IPv4Network("10.200.9.0/24"),
+    labels={"a": "b"},
+)
+INVENTORY = replace(SHIPPED, hosts=(*(host for host in SHIPPED.hosts if "worker" not in host.roles), WORKER))
 WANTED = {manifest.name: manifest for component in ALL for manifest in render.manifests(component, INVENTORY)}
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 STRAY = {"metadata": {"name": "hardway:old", "labels": {render.LABEL: render.OWNER}}}
@@ -46,9 +55,15 @@ class FakeApi:
             return answer(403, {"message": "forbidden"})
         path, _, query = path.partition("?")
         if query:
-            listed = [o for p, o in self.there.items() if p.startswith(path) and render.LABEL in o["metadata"].get("labels", {})]
-            version = "rbac.authorization.k8s.io/v1"
-            return answer(200, {"apiVersion": version, "kind": "ClusterRoleBindingList", "items": listed})
+            of = next(manifest.object for manifest in WANTED.values() if manifest.collection == path)
+            parent, _, plural = path.rpartition("/")
+            listed = [
+                # Without kind and version, as the API server lists them.
+                {key: value for key, value in one.items() if key not in {"apiVersion", "kind"}}
+                for at, one in self.there.items()
+                if at.startswith(f"{parent}/") and at.split("/")[-2] == plural and render.LABEL in one["metadata"].get("labels", {})
+            ]
+            return answer(200, {"apiVersion": of["apiVersion"], "kind": f"{of['kind']}List", "items": listed})
         return answer(200, self.there[path]) if path in self.there else answer(404, {})
 
     def apply(self, manifest: Manifest, *, dry_run: bool, masters: bool = False, host: Host | None = None) -> Answer:
@@ -81,7 +96,28 @@ def full() -> FakeApi:
 
 def test_every_object_carries_the_label_by_which_it_is_pruned() -> None:
     assert WANTED
-    assert all(manifest.object["metadata"]["labels"] == {render.LABEL: render.OWNER} for manifest in WANTED.values())
+    assert all(manifest.object["metadata"]["labels"][render.LABEL] == render.OWNER for manifest in WANTED.values())
+    assert WANTED[f"node/{WORKER.name}"].object["metadata"]["labels"]["a"] == "b"
+
+
+def test_every_object_has_the_address_at_which_the_api_serves_its_kind() -> None:
+    rbac, core = "/apis/rbac.authorization.k8s.io/v1", "/api/v1"
+
+    assert {manifest.object["kind"]: (manifest.collection, manifest.path) for manifest in reversed(WANTED.values())} == {
+        kind: (f"{group}/{plural}", f"{group}{f'/namespaces/{space}' if space else ''}/{plural}/{name}")
+        for kind, group, space, plural, name in (
+            ("APIService", "/apis/apiregistration.k8s.io/v1", "", "apiservices", "v1beta1.metrics.k8s.io"),
+            ("ClusterRole", rbac, "", "clusterroles", "system:coredns"),
+            ("ClusterRoleBinding", rbac, "", "clusterrolebindings", "hardway:administrators"),
+            ("ConfigMap", core, "kube-system", "configmaps", "coredns"),
+            ("Deployment", "/apis/apps/v1", "kube-system", "deployments", "coredns"),
+            ("Node", core, "", "nodes", WORKER.name),
+            ("PodDisruptionBudget", "/apis/policy/v1", "kube-system", "poddisruptionbudgets", "coredns"),
+            ("RoleBinding", rbac, "kube-system", "rolebindings", "metrics-server-auth-reader"),
+            ("Service", core, "kube-system", "services", "kube-dns"),
+            ("ServiceAccount", core, "kube-system", "serviceaccounts", "coredns"),
+        )
+    }
 
 
 def test_what_is_there_as_wanted_is_no_change() -> None:

@@ -2,6 +2,7 @@
 
 from hardway.components import (
     containerd,
+    coredns,
     etcd,
     kube_apiserver,
     kube_apiserver_lb,
@@ -9,6 +10,7 @@ from hardway.components import (
     kube_proxy,
     kube_scheduler,
     kubelet,
+    metrics_server,
     node_kernel,
     pod_network,
     preloaded_images,
@@ -28,6 +30,8 @@ ALL: tuple[Component, ...] = (
     preloaded_images.COMPONENT,
     kubelet.COMPONENT,
     kube_proxy.COMPONENT,
+    coredns.COMPONENT,
+    metrics_server.COMPONENT,
 )
 
 

@@ -66,11 +66,12 @@ def _places(draft: Draft, networks: Networks) -> Iterator[Finding]:
     if draft.lab and not networks.host_cidr:
         where = draft.where("networks", "host_cidr")
         yield Finding(where=where, what="is missing", next_step="the lab makes this network: write one, such as 10.240.0.0/24")
-    addresses: list[tuple[tuple[str, ...], IPv4Address]] = [
+    addresses: list[tuple[tuple[str | int, ...], IPv4Address]] = [
         (("hosts", name, "address"), host.address) for name, host in draft.hosts.items()
     ]
     if draft.endpoint:
         addresses.append((("endpoint", "address"), draft.endpoint.address))
+    addresses += [(("networks", "nameservers", i), address) for i, address in enumerate(networks.nameservers or ())]
     for at, address in addresses:
         for name, network in (("service_cidr", networks.service_cidr), ("pod_cidr", networks.pod_cidr)):
             if address in network:

@@ -42,6 +42,7 @@ class Networks:
     pod_cidr: IPv4Network
     host_cidr: IPv4Network | None = None  # the network of the hosts themselves; the lab makes it
     domain: str = "cluster.local"
+    nameservers: tuple[IPv4Address, ...] | None = None  # who knows the names outside of the cluster; if None, the hosts' own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +65,16 @@ class Versions:
     cri_tools: str = "1.37.0"
     coredns: str = "1.15.0"
     metrics_server: str = "0.9.0"
-    pause: str = "3.10.2"  # this and the next one: of the images that are pulled
+    pause: str = "3.10.2"  # of an image, as the next one; the programs in those made here are of `kubernetes`
     agnhost: str = "2.66.1"
+
+    def of(self, name: str) -> str:
+        """The version of a project or an image by its own name, such as `metrics-server`."""
+        return str(getattr(self, name.replace("-", "_")))
+
+    def image(self, name: str) -> str:
+        """The reference of an image that is made here: not of `registry.k8s.io`, for it is not what is published there."""
+        return f"hardway.local/{name}:{self.of(name)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

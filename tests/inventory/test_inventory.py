@@ -55,6 +55,12 @@ def test_the_shipped_inventory_is_three_controllers_behind_a_balancer() -> None:
     assert warnings(inventory) == ()
 
 
+def test_whom_to_ask_for_names_outside_of_the_cluster_may_be_written_also_that_it_is_nobody() -> None:
+    assert loaded(changed()).networks.nameservers is None
+    assert loaded(changed(networks__nameservers=[])).networks.nameservers == ()
+    assert loaded(changed(networks__nameservers=["10.0.0.2"])).networks.nameservers == (IPv4Address("10.0.0.2"),)
+
+
 def test_the_committed_schema_is_current_and_named_by_the_inventory() -> None:
     expected = json.dumps(schema(), indent=2) + "\n"
 
@@ -118,6 +124,8 @@ def test_a_balancer_on_a_controller_takes_a_second_port() -> None:
         ({"networks__service_cidr": "10.32.0.0/30"}, "networks.service_cidr: 10.32.0.0/30 has the wrong size"),
         ({"networks__pod_cidr": "10.200.0.0/25"}, "networks.pod_cidr: 10.200.0.0/25 has the wrong size"),
         ({"networks__pod_cidr": "fd00::/48"}, 'networks.pod_cidr: "fd00::/48" is IPv6, which is not supported yet'),
+        ({"networks__nameservers": ["10.32.0.10"]}, "networks.nameservers[0]: 10.32.0.10 is in service_cidr 10.32.0.0/24"),
+        ({"networks__nameservers": ["127.0.0.53"]}, "networks.nameservers[0]: 127.0.0.53 is no address of a machine"),
         ({"networks__host_cidr": None}, "networks.host_cidr: is missing; the lab makes this network"),
         ({"hosts__controller_2__address": "10.240.0.11"}, "hosts.controller-2.address: 10.240.0.11 is the address of controller-1 too"),
         ({"hosts__controller_2__address": "10.241.0.11"}, "hosts.controller-2.address: 10.241.0.11 is not in host_cidr"),

@@ -18,7 +18,7 @@ from hardway.smoke.checks import (
 )
 
 CHECKS: tuple[Check, ...] = (
-    *(unit.check(component) for component in ALL),
+    *(unit.check(component) for component in ALL if component.on),
     *kube_apiserver.CHECKS,
     *kube_apiserver_lb.CHECKS,
     *strangers.CHECKS,
