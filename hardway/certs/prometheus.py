@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from hardway.certs.report import Report
 from hardway.errors import Mistake
+from hardway.state import replacing
 
 Samples = Iterable[tuple[Mapping[str, str], float]]
 
@@ -21,15 +21,9 @@ def exposition(report: Report) -> str:
 def write(path: Path, report: Report) -> None:
     """Replace the file whole: the collector never reads half of one, and passes over the name that it has until then."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write(exposition(report))
-            Path(temporary).chmod(0o644)  # the collector is another user; no key is in it
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            os.fchmod(file.fileno(), 0o644)  # the collector is another user; no key is in it
+            file.write(exposition(report).encode())
     except OSError as error:
         raise Mistake.at(str(path), f"cannot be written: {error.strerror}") from None
 

@@ -12,6 +12,7 @@ from hardway.components import etcd
 from hardway.desired import Check, Stage
 from hardway.errors import Mistake
 from hardway.inventory import Host
+from hardway.smoke.config_map import config_map
 from hardway.smoke.stage import unique
 from hardway.smoke.verdict import Failed, Journal, expecting, require
 
@@ -72,7 +73,7 @@ def _read_elsewhere(stage: Stage, hosts: tuple[Host, ...]) -> Iterator[str]:
 def keys(stage: Stage) -> str:
     """List the keys as a person would on a controller, and find among them one that was just made."""
     name = unique("keys")
-    _config_map(stage, name, "")
+    config_map(stage, name)
     pair = "/etc/etcd/pki/etcdctl.pem"  # certificate and key in one file
     argv = ["etcdctl", f"--endpoints={etcd.servers(stage.inventory)}", "--cacert=/etc/etcd/pki/ca.crt", f"--cert={pair}", f"--key={pair}"]
     argv += ["get", "/", "--prefix", "--keys-only"]
@@ -101,7 +102,7 @@ def encrypted(stage: Stage) -> str:
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {"canary": word}}
         with expecting(f"a Secret and a ConfigMap to be written through {host.name}", look):
             stage.create(f"/api/v1/namespaces/{space}/secrets", body, host=host)
-            _config_map(stage, name, word, host)
+            config_map(stage, name, {"canary": word}, host=host)
         with expecting("etcd to show raw values", Journal(hosts[0], UNIT)):
             raw = etcd.value(stage, hosts[0], f"/registry/secrets/{space}/{name}") or b""
             plain = etcd.value(stage, hosts[0], f"/registry/configmaps/{space}/{name}") or b""
@@ -139,11 +140,6 @@ def _post(stage: Stage, host: Host, path: str, body: Mapping[str, Any]) -> Any:
     if answer.status != 200:
         raise Mistake.at(host.name, f"etcd answers {answer.status} to {path}")
     return answer.json()
-
-
-def _config_map(stage: Stage, name: str, word: str, host: Host | None = None) -> None:
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"canary": word}}
-    stage.create(f"/api/v1/namespaces/{stage.namespace}/configmaps", body, host=host)
 
 
 def _base64(data: bytes) -> str:

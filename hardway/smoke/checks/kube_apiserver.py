@@ -11,6 +11,7 @@ from typing import Any
 from hardway.components import kube_apiserver
 from hardway.desired import Check, Permission, Stage
 from hardway.inventory import Host
+from hardway.smoke.config_map import config_map
 from hardway.smoke.stage import unique
 from hardway.smoke.verdict import Failed, Journal, Skipped, balancer, expecting, require
 
@@ -59,7 +60,7 @@ def balanced(stage: Stage) -> str:
 def json_of_kubectl(stage: Stage) -> str:
     """Show one object by kubectl and by the API, at one resourceVersion."""
     name = unique("json")
-    made = _config_map(stage, name, {"written": secrets.token_hex(8)})
+    made = config_map(stage, name, {"written": secrets.token_hex(8)})
     argv = ("get", "configmap", name, "--namespace", stage.namespace, "-o", "json", "--show-managed-fields")
     command = f"kubectl {' '.join(argv)}"
     with expecting(f"`{command}` to answer"):
@@ -83,7 +84,7 @@ def _written_through(stage: Stage, writer: Host, readers: list[Host]) -> str:
     name, word = unique(writer.name), secrets.token_hex(8)
     look = Journal(writer, UNIT)
     with expecting(f"a write through {writer.name}", look):
-        _config_map(stage, name, {"written": word}, writer)
+        config_map(stage, name, {"written": word}, host=writer)
     path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{name}"
     for reader in readers:
         look = Journal(reader, UNIT)
@@ -92,11 +93,6 @@ def _written_through(stage: Stage, writer: Host, readers: list[Host]) -> str:
         if answer.json()["data"] != {"written": word}:
             raise Failed(f"{reader.name} to read what was written through {writer.name}", str(answer.json()["data"]), look)
     return f"ConfigMap {name}: POST through {writer.name}, the same by GET through {', '.join(reader.name for reader in readers)}"
-
-
-def _config_map(stage: Stage, name: str, data: Mapping[str, str], host: Host | None = None) -> Mapping[str, Any]:
-    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
-    return stage.create(f"/api/v1/namespaces/{stage.namespace}/configmaps", body, host=host)
 
 
 CHECKS = (

@@ -15,6 +15,7 @@ from hardway.desired import Check, Component, Secret, Stage
 from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.smoke import nodes
+from hardway.smoke.config_map import config_map
 from hardway.smoke.pulse import Pulse, beating
 from hardway.smoke.removal import NAME
 from hardway.smoke.stage import unique
@@ -79,7 +80,6 @@ def survives_member_loss(stage: Stage) -> str:
     before = etcd.status(stage, victim)
     others = [host for host in controllers if host != victim]
     name = unique("meanwhile")
-    path = f"/api/v1/namespaces/{stage.namespace}/configmaps"
     with beating(_writes(stage)) as pulse, stage.stopped(victim, etcd.COMPONENT.unit, killed=True):
         lost = time.monotonic()
 
@@ -91,7 +91,7 @@ def survives_member_loss(stage: Stage) -> str:
         now = etcd.status(stage, others[0])
         _steady(stage, pulse, lost)
         word = secrets.token_hex(8)
-        stage.create(path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"written": word}})
+        config_map(stage, name, {"written": word})
     look = Journal(victim, etcd.COMPONENT.unit)
     eventually(stage, f"the member on {victim.name} to be back", partial(etcd.member_healthy, stage, victim), within=BACK, look=look)
     with expecting(f"the member on {victim.name} to be read", look):
@@ -200,11 +200,11 @@ def _taken_over(stage: Stage, component: Component, victim: Host) -> str:
 def _writes(stage: Stage) -> Callable[[], None]:
     """Write a ConfigMap and read it, each over a connection of its own through the endpoint."""
     name = unique("pulse")
-    path = f"/api/v1/namespaces/{stage.namespace}/configmaps"
-    stage.create(path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}})
+    path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{name}"
+    config_map(stage, name)
     pair: Secret = stage.issue("kubernetes", NAME, "hardway:administrators")
     numbers = itertools.count(1)
-    visit = partial(stage.visit, stage.inventory.server, f"{path}/{name}", pair=pair)
+    visit = partial(stage.visit, stage.inventory.server, path, pair=pair)
 
     def beat() -> None:
         data = {"n": str(next(numbers))}

@@ -55,7 +55,9 @@ def runs_as_rendered(component: Component, stage: Stage) -> str:
     """Ask every host of the component."""
     hosts = component.hosts(stage.inventory)
     if not hosts:
-        raise Skipped(f"the inventory has no host with the role {' or '.join(component.on)}")
+        there = stage.inventory.on(*component.on)
+        roles = " or ".join(component.on)
+        raise Skipped(f"this cluster does without {component.name}" if there else f"the inventory has no host with the role {roles}")
     return "\n".join(_on(component, stage, host) for host in hosts)
 
 
