@@ -13,6 +13,8 @@ from pathlib import Path
 
 from hardway.errors import Mistake
 
+CACHED = "local cache"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -24,6 +26,20 @@ class Entry:
     inode: int
     origin: str  # where its bytes came from
     release_sha256: str | None = None  # of the release file that it was taken from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binary:
+    """One program, or one archive of an image, on this machine."""
+
+    name: str
+    version: str
+    arch: str
+    sha256: str
+    size: int
+    path: Path
+    source: str  # where this call got it: the local cache, a URL, a Go build
+    origin: str  # where its bytes first came from
 
 
 def digest(path: Path) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardway.binaries import digests, upstream
+from hardway.binaries import digests, images, upstream
 from hardway.binaries.archive import extract
 from hardway.binaries.build import build
-from hardway.binaries.cache import Entry, Shelf
+from hardway.binaries.cache import CACHED, Binary, Entry, Shelf
 from hardway.binaries.site import Site, Unreachable
 from hardway.binaries.source import Source
 from hardway.binaries.upstream import UPSTREAM, Project
@@ -21,22 +21,7 @@ if TYPE_CHECKING:
     from hardway.binaries.download import Downloads
 
 CACHE = Path("~/.cache/hardway").expanduser()
-CACHED = "local cache"
 RELEASE = "release"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binary:
-    """One upstream program on this machine."""
-
-    name: str
-    version: str
-    arch: str
-    sha256: str
-    size: int
-    path: Path
-    source: str  # where this call got it: the local cache, a URL, a Go build
-    origin: str  # where its bytes first came from
 
 
 def fetch(  # noqa: PLR0913 - the world is an argument
@@ -53,14 +38,15 @@ def fetch(  # noqa: PLR0913 - the world is an argument
 ) -> dict[str, Binary]:
     """Bring programs of the inventory's versions into the cache; some milliseconds if they are there.
 
-    `pins` is the file that remembers a cluster's first use, `tell` takes lines of progress. Without `bring` what is missing is refused.
+    `coredns.oci` and its like are images, packed of programs. `pins` is the file that remembers a cluster's first use, `tell` takes
+    lines of progress. Without `bring` what is missing is refused.
     """
     site = site or Site(mirror=inventory.binaries.mirror)
+    packed = {name for name in programs if images.is_image(name)}
+    found: dict[str, Binary] = {}
     try:
-        return {
-            program: binary
-            for project, names in upstream.by_project(programs)
-            for program, binary in _Wanted(
+        for project, names in upstream.by_project((set(programs) - packed) | images.programs(packed)):
+            wanted = _Wanted(
                 project=project,
                 version=project.version(inventory),
                 arch=arch,
@@ -72,11 +58,12 @@ def fetch(  # noqa: PLR0913 - the world is an argument
                 site=site,
                 folder=folder,
             )
-            .bring(names, missing=bring)
-            .items()
-        }
+            found |= wanted.bring(names, missing=bring)
+        for name in sorted(packed):
+            found[name] = images.bring(name, found, inventory.versions, cache, tell, missing=bring)
     except OSError as error:
         raise Mistake.at(str(error.filename or cache), error.strerror or str(error), "mend it and run the same again") from error
+    return {name: one for name, one in found.items() if name in programs}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
