@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from hardway.desired.pods import PodSettings
     from hardway.inventory import Host, Inventory
     from hardway.observed import Observed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,10 @@ class Stage(Live, Protocol):
 
     def create(self, path: str, body: Mapping[str, Any], *, host: Host | None = None) -> Mapping[str, Any]:
         """POST an object, to one host's API server or through the endpoint, and remember to delete it."""
+        ...
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several checks of a run share: made for the first that asks, while the others wait."""
         ...
 
     def visit(

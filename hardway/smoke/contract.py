@@ -15,7 +15,7 @@ REVIEW = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessRev
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 HAVE = frozenset({"api"})
 # That runs of ours which were killed can be reaped.
-REAPING = tuple(Permission(resource=plural, verbs=("list", "delete")) for plural in IN_A_SPACE)
+REAPING = tuple(Permission(resource=plural, group=group, verbs=("list", "delete")) for plural, group in IN_A_SPACE.items())
 
 
 class Asks(Protocol):

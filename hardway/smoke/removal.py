@@ -15,7 +15,9 @@ LABEL = {"app.kubernetes.io/managed-by": NAME}
 SELECTOR = "labelSelector=" + ",".join(f"{key}%3D{value}" for key, value in LABEL.items())
 NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
-IN_A_SPACE = ("pods", "configmaps")  # what checks make in a namespace that is not theirs to delete
+WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+# What checks make in a namespace that is not theirs to delete: plural -> API group.
+IN_A_SPACE = {"pods": "", "configmaps": "", "services": "", "networkpolicies": "networking.k8s.io"}
 AT_ONCE_AND_FOR_ALL = {"gracePeriodSeconds": 0}  # no kubelet answers for a Pod on a Node object of our own
 OLD = 900.0  # seconds; a run is over sooner, so what is older was left
 
@@ -38,9 +40,15 @@ class Leftover:
 
 
 def leftovers(api: Api, space: str = "") -> tuple[Leftover, ...]:
-    """What carries the label: in one namespace, or namespaces and nodes; what has to go first comes first."""
-    kinds = [f"{NAMESPACES}/{space}/{plural}" for plural in IN_A_SPACE] if space else [NAMESPACES, NODES]
+    """What carries the label: in one namespace, or what is in none; what has to go first comes last."""
+    kinds = [place(space, plural) for plural in IN_A_SPACE] if space else [NAMESPACES, NODES, WEBHOOKS]
     return tuple(one for kind in kinds for one in _listed(api, kind))
+
+
+def place(space: str, plural: str) -> str:
+    """Where objects of a kind are in a namespace."""
+    group = IN_A_SPACE[plural]
+    return f"/apis/{group}/v1/namespaces/{space}/{plural}" if group else f"{NAMESPACES}/{space}/{plural}"
 
 
 def remove(api: Api, *paths: str) -> list[str]:

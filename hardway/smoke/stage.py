@@ -8,11 +8,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from hardway.desired import Answer, Live, PodSettings, Secret, Shown
 from hardway.errors import Mistake
@@ -26,6 +27,7 @@ from hardway.smoke.verdict import Skipped
 PAUSE = 0.2  # seconds between two questions
 GONE = 60.0  # seconds that a namespace may take to go; the controller manager lets it rest for 5 first
 
+T = TypeVar("T")
 Issue = Callable[[str, str, str | None, bool], Secret]  # authority, common name, organization, whether it has expired
 
 
@@ -89,6 +91,7 @@ class ClusterStage:
         self._tell = tell
         self._began: dict[Host, Observed | Failure] = {}
         self._made: list[str] = []  # paths of objects, oldest first
+        self._shared: dict[str, Future[Any]] = {}
         self.pods = settings or PodSettings()
         self._space = space
         self._namespace = space
@@ -177,6 +180,19 @@ class ClusterStage:
             self._made.append(f"{path}/{made['metadata']['name']}")
         return made
 
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        with self._making:
+            first = name not in self._shared
+            shared: Future[T] = self._shared.setdefault(name, Future())
+        if first:
+            try:
+                shared.set_result(make())
+            except BaseException as error:  # noqa: BLE001 - whoever waits gets it too; who comes later tries again
+                shared.set_exception(error)
+                with self._making:
+                    del self._shared[name]
+        return shared.result()
+
     def wait(self, ask: Callable[[], str | None], within: float) -> None:
         deadline = time.monotonic() + within
         while True:
@@ -253,6 +269,8 @@ class ClusterStage:
         labelled = {**body, "metadata": {**metadata, "labels": {**metadata.get("labels", {}), **LABEL}}}
         answer = self.request("POST", path, labelled, host=host)
         document: Mapping[str, Any] = answer.json()
+        if answer.status == 403 and "exceeded quota" in document.get("message", ""):
+            raise Skipped(f"the namespace's quota has no room: {document['message']}")
         if answer.status != 201:
             raise Mistake.at(f"{host.name if host else 'the API'}: POST {path}", f"{answer.status} {document.get('message', '')}")
         return document

@@ -125,6 +125,8 @@ def test_the_roles_hold_what_is_declared_by_namespace_and_no_more() -> None:
     assert {rule["resources"][0]: rule["verbs"] for rule in theirs["rules"]} == {
         "pods": ["create", "delete", "get", "list"],
         "configmaps": ["delete", "list"],
+        "services": ["delete", "list"],
+        "networkpolicies": ["delete", "list"],
     }
     assert system["rules"] == [
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["kube-scheduler"], "verbs": ["get"]}

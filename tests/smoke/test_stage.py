@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -32,10 +33,14 @@ NOW = 1_800_000_000.0
 OURS = {"app.kubernetes.io/managed-by": "hardway-smoke"}
 
 
+WEBHOOK = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/w"
+
+
 @dataclass
 class FakeCluster:
     """Keeps objects by their path, as the API server would."""
 
+    full: bool = False  # the quota
     objects: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     ages: dict[str, float] = field(default_factory=dict)  # by path; what has none was just made
     deleted: list[tuple[str, Any]] = field(default_factory=list)
@@ -53,6 +58,8 @@ class FakeCluster:
         if method == "POST":
             metadata = dict(body["metadata"] if body else {})
             metadata.setdefault("name", f"{metadata.get('generateName')}x")
+            if self.full:
+                return answer(403, {"message": 'pods "p" is forbidden: exceeded quota: q'})
             if f"{path}/{metadata['name']}" in self.objects:
                 return answer(409, {"message": "already exists"})
             self.objects[f"{path}/{metadata['name']}"] = {**(body or {}), "metadata": metadata}
@@ -69,9 +76,9 @@ class FakeCluster:
         if place in self.objects:
             return answer(200, self.objects[place])
         below = [one for at, one in self.objects.items() if at.rpartition("/")[0] == place]
-        if place.rpartition("/")[2] in {"namespaces", "nodes", "pods"}:
+        if place.rpartition("/")[2] in {"namespaces", "nodes", "pods", "mutatingwebhookconfigurations"}:
             return answer(200, {"items": [self._dated(place, one) for one in below if not query or one["metadata"].get("labels") == OURS]})
-        if place.rpartition("/")[2] == "configmaps":
+        if place.rpartition("/")[2] in {"configmaps", "services", "networkpolicies"}:
             return answer(200, {"items": []})
         return answer(404, {})
 
@@ -206,6 +213,35 @@ def test_an_object_that_is_refused_is_a_mistake_with_the_servers_words() -> None
             on.create("/api/v1/nodes", {"metadata": {"name": "n"}})
 
 
+def test_a_namespace_whose_quota_is_used_up_skips_the_check() -> None:
+    with pytest.raises(Skipped, match=r"no room: .* exceeded quota: q"):
+        stage(FakeCluster(full=True), space="theirs").create("/api/v1/namespaces/theirs/pods", pod("p"))
+
+
+def test_what_checks_share_is_made_once() -> None:
+    on, numbers, together = stage(FakeCluster()), itertools.count(), threading.Barrier(4, timeout=20)
+    got: list[int] = []
+
+    def ask() -> None:
+        together.wait()
+        got.append(on.once("pods", lambda: next(numbers)))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert got == [0, 0, 0, 0]
+
+
+def test_what_could_not_be_made_is_tried_again_for_the_next_who_asks() -> None:
+    on, answers = stage(FakeCluster()), iter([1, 0])
+
+    with pytest.raises(ZeroDivisionError):
+        on.once("pods", lambda: 1 // (next(answers) - 1))
+    assert on.once("pods", lambda: next(answers)) == 0
+
+
 def with_leftovers(**ages: float) -> FakeCluster:
     """A namespace and a node of a killed run, and a namespace of somebody else's."""
     cluster = FakeCluster(ages={"/api/v1/namespaces/hardway-smoke-old": ages["namespace"], "/api/v1/nodes/n": ages["node"]})
@@ -222,6 +258,18 @@ def test_cleanup_removes_what_carries_the_label_and_nothing_else() -> None:
 
     assert ([str(one) for one in removed], spared) == (["namespace/hardway-smoke-old", "node/n"], ())
     assert list(cluster.objects) == ["/api/v1/namespaces/default"]
+
+
+def test_cleanup_removes_a_webhook_before_that_which_answers_for_it() -> None:
+    cluster = with_leftovers(namespace=3600, node=3600)
+    cluster.objects[WEBHOOK] = {"metadata": {"name": "w", "labels": OURS}}
+    cluster.ages[WEBHOOK] = 3600
+
+    stage(cluster).cleanup()
+
+    assert list(cluster.objects) == ["/api/v1/namespaces/default"]
+    paths = [path for path, _ in cluster.deleted]
+    assert paths.index(WEBHOOK) < paths.index("/api/v1/namespaces/hardway-smoke-old")
 
 
 def test_cleanup_spares_what_may_belong_to_a_run_that_goes_on() -> None:
