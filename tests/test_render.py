@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from hardway import render
+from hardway import pod_ranges, render
 from hardway.components import ALL
 from hardway.desired import Blob, Component, Content, File, Pickup, Program, Secret, Template, Use
 from hardway.errors import Mistake
@@ -17,7 +17,8 @@ from hardway.pki import declared
 from hardway.pki.credentials import placeholders
 
 ROOT = Path(__file__).parent.parent
-INVENTORY = load(ROOT / "inventory.yaml")
+WRITTEN = load(ROOT / "inventory.yaml")
+INVENTORY = pod_ranges.placed(WRITTEN, pod_ranges.allot(WRITTEN, {}))
 DECLARATIONS = declared.load(ROOT / "certs")
 PROGRAMS = {name: Blob(sha256="0" * 64, size=0, local=Path(name)) for component in ALL for name in component.programs}
 

@@ -47,7 +47,12 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
         daemon("containerd"),
         _run("containerd-shim-runc-v2"),
         _run("runc"),
-        tool("ctr"),
+        File(
+            path=PROGRAMS / "ctr",
+            content=Program("ctr"),
+            uses=tuple(Use(reader=reader, pickup=Pickup.HANDSHAKE) for reader in ("ctr", "preloaded-images.service")),
+            mode=0o755,
+        ),
         tool("crictl"),
         File(
             path=PurePosixPath("/etc/containerd/config.toml"),

@@ -47,6 +47,13 @@ FILES = {
         "ExecStartPre=+/bin/sh -c 'for c in /sys/fs/cgroup/*/; do "
         'if mountpoint --quiet "$$c"; then mount -o remount,bind,rw "$$c"; fi; done\'\n'
     ),
+    # Without CAP_SYS_RESOURCE no process may be made less likely to be killed for want of memory, as each Pod's sandbox is.
+    "etc/containerd/conf.d/lab.toml": ("version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n  restrict_oom_score_adj = true\n"),
+    # The disk is the machine's, and may be nearly full for reasons outside the lab.
+    "etc/kubernetes/kubelet/conf.d/lab.conf": (
+        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
+        "evictionHard: {memory.available: 100Mi, nodefs.available: 500Mi, imagefs.available: 500Mi, nodefs.inodesFree: 1%}\n"
+    ),
 }
 HOOK = """\
 set -eu
