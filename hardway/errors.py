@@ -15,6 +15,7 @@ class Finding:
     where: str
     what: str
     next_step: str = ""
+    warning: bool = False  # told, and the run goes on
 
     def __str__(self) -> str:
         line = f"{self.where}: {self.what}" if self.where else self.what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -22,6 +23,57 @@ class Facts:
     mtu: int = 0  # of the interface that the default route leaves by; 0 if there is none
     container: bool = False  # the host itself is one, such as the lab's
     programs: frozenset[str] = frozenset()  # which of the OS programs that components need are there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked of a host beside its files and units: which of these it has."""
+
+    programs: tuple[str, ...] = ()  # of the distribution
+    modules: tuple[str, ...] = ()  # of the kernel
+    settings: tuple[str, ...] = ()  # of the kernel, as sysctl names them
+    ports: tuple[int, ...] = ()  # TCP
+    names: tuple[str, ...] = ()  # of hosts, to be resolved there
+    paths: tuple[PurePosixPath, ...] = ()  # files, and directories that are not empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """A setting of the kernel."""
+
+    value: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Who listens at a TCP port; without a program where that was not looked up, as nobody asks while every unit runs."""
+
+    port: int
+    process: int = 0
+    program: str = ""
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What an installation would stand on. Judged by preflight; no file depends on it."""
+
+    user: int = 0  # the id of who looks
+    kernel: str = ""  # its release
+    hostname: str = ""
+    machine_id: str = ""
+    product_uuid: str = ""  # of the machine, by its firmware
+    swap: tuple[str, ...] = ()
+    controllers: frozenset[str] = frozenset()  # of control groups
+    networks: tuple[IPv4Network, ...] = ()  # reached without a gateway
+    addresses: frozenset[IPv4Address] = frozenset()  # the host's own
+    # What was asked for, as far as it is there:
+    modules: frozenset[str] = frozenset()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    listeners: tuple[Listener, ...] = ()
+    paths: frozenset[PurePosixPath] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +102,7 @@ class Observed:
     """One host's reply."""
 
     facts: Facts
+    ground: Ground = field(default_factory=Ground)
     files: Mapping[PurePosixPath, OnDisk] = field(default_factory=dict)  # those asked for that are there
     units: Mapping[str, UnitState] = field(default_factory=dict)
     managed: frozenset[PurePosixPath] = frozenset()  # every file that we put there and did not take away

@@ -18,6 +18,7 @@ from hardway.inventory import Host
 from hardway.observed import Observed, UnitState
 from hardway.pki.register import Item
 from hardway.plan import compare
+from hardway.preflight import Case
 from hardway.push import objects
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
@@ -177,15 +178,15 @@ def status(cluster: Cluster, programs: Programs, items: tuple[Item, ...], now: d
 def _standing(cluster: Cluster, host: Host, programs: Programs) -> Standing:
     """One host: one command, then its daemons' own answers, each over the network."""
     mine = installed(cluster.inventory, host)
-    packages = sorted({package for component in mine for package in component.packages})
     paths = render.paths(cluster.inventory, host, cluster.credentials)
-    seen = cluster.machine(host).observe(paths, [component.unit for component in mine], packages)
+    seen = cluster.machine(host).observe(paths, [component.unit for component in mine], preflight.asked(cluster.inventory, mine))
+    case = Case(inventory=cluster.inventory, host=host, components=mine, observed=replace(seen, restoring=""), now=time.time())
     return Standing(
         host=host,
         observed=seen,
         daemons=tuple(_daemon(cluster, host, component, seen.units.get(component.unit)) for component in mine),
         changes=_changes(cluster, host, seen, programs),
-        findings=tuple(preflight.refused(host, replace(seen, restoring=""), mine, time.time())),
+        findings=preflight.findings([case]),
     )
 
 

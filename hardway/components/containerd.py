@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from hardway.components.daemon import PROGRAMS, Draft, daemon, tool, unit
 from hardway.components.images import reference
-from hardway.desired import Component, File, Gate, Live, Pickup, Program, Roll, Template, Use
+from hardway.desired import Component, File, Gate, Live, Needs, Pickup, Program, Roll, Template, Trace, Use
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -74,10 +74,34 @@ def _run(program: str, directory: PurePosixPath = PROGRAMS) -> Draft:
     return File(path=directory / program, content=Program(program), uses=(Use(reader=UNIT, pickup=Pickup.HANDSHAKE),), mode=0o755)
 
 
+def needs(inventory: Inventory) -> Needs:
+    """What a node has to have for it."""
+    network = (PurePosixPath("/etc/cni/net.d"), PurePosixPath("/sys/class/net/cni0"))
+    return Needs(
+        memory=80,
+        controllers=("cpu", "cpuset", "memory", "pids"),
+        new=(PurePosixPath("/var/lib/containerd"), *(network if inventory.network == "bridge" else ())),
+    )
+
+
+# What the containers of its Pods leave too, as they outlive it.
+LEAVES = (
+    Trace("processes", "containerd-shim-runc-v2"),
+    Trace("namespaces", "cni-"),
+    Trace("interface", "cni0"),
+    Trace("table", "ip cni_hostport"),
+    Trace("table", "ip6 cni_hostport"),
+    Trace("directory", "/var/lib/containerd"),
+    Trace("directory", "/run/containerd"),
+    Trace("directory", "/var/lib/cni"),
+)
+
 COMPONENT = Component(
     name="containerd",
+    leaves=LEAVES,
     on=("worker",),
     files=files,
     programs=("containerd", "containerd-shim-runc-v2", "runc", "ctr", "crictl", *PLUGINS),
+    needs=needs,
     roll=Roll(at_once=4, gates=(Gate(name="answers", ask=answers, within=60),)),
 )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from hardway.components.daemon import Draft, daemon, tool, unit, user
-from hardway.desired import Component, File, Gate, Live, Pickup, Roll, Serving, Template, Use
+from hardway.desired import Component, File, Gate, Live, Needs, Pickup, Roll, Serving, Template, Trace, Use
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -156,10 +156,12 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="etcd",
+    leaves=(Trace("directory", "/var/lib/etcd"),),
     on=("controller",),
     files=files,
     programs=("etcd", "etcdctl", "etcdutl"),
     serves=(Serving(certificate="etcd-server", port=CLIENT_PORT), Serving(certificate="etcd-peer", port=PEER_PORT)),
+    needs=lambda _: Needs(ports=(CLIENT_PORT, PEER_PORT), memory=100, new=(PurePosixPath("/var/lib/etcd"),)),
     roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), last=leader, hand_over=hand_over),
     version=lambda live, host: status(live, host).version,
     leader=lambda live: found.name if (found := leader(live)) else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hardway.components import etcd
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, unit, user
-from hardway.desired import Answer, Component, Gate, Live, Pickup, Roll, Serving, Template
+from hardway.desired import Answer, Component, Gate, Live, Needs, Pickup, Roll, Serving, Template, Trace
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -60,10 +60,12 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="kube-apiserver",
+    leaves=(Trace("directory", "/var/log/kube-apiserver"),),
     on=("controller",),
     files=files,
     programs=("kube-apiserver",),
     serves=(Serving(certificate="kube-apiserver", port=PORT),),
+    needs=lambda _: Needs(ports=(PORT,), memory=400),
     version=lambda live, host: version(live, host).removeprefix("v"),
     roll=Roll(
         gates=(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hardway.components.daemon import Draft, config, unit, user
-from hardway.desired import Component, Gate, Live, Pickup, Roll
+from hardway.desired import Component, Gate, Live, Needs, Pickup, Roll
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
@@ -29,5 +29,6 @@ COMPONENT = Component(
     on=("loadbalancer",),
     files=files,
     packages=("haproxy",),
+    needs=lambda inventory: Needs(ports=(inventory.endpoint.port,), memory=30),
     roll=Roll(gates=(Gate(name="answers", ask=answers, within=30),)),
 )

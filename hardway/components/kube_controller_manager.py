@@ -7,7 +7,7 @@ from functools import partial
 from hardway.components import kube_apiserver
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, daemon, kubeconfig, unit, user
 from hardway.components.lease import gates, leader, version
-from hardway.desired import Component, Roll, Serving
+from hardway.desired import Component, Needs, Roll, Serving
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
@@ -31,6 +31,7 @@ COMPONENT = Component(
     files=files,
     programs=("kube-controller-manager",),
     serves=(Serving(certificate="kube-controller-manager-serving", port=PORT, loopback=True),),
+    needs=lambda _: Needs(ports=(PORT,), memory=100),
     roll=Roll(gates=gates("kube-controller-manager", PORT)),
     version=partial(version, PORT),
     leader=partial(leader, "kube-controller-manager"),

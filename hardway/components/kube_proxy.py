@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hardway.components.daemon import Draft, config, daemon, kubeconfig, unit
-from hardway.desired import Component, Gate, Live, Roll
+from hardway.desired import Component, Gate, Live, Needs, Roll, Trace
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 HEALTH_PORT = 10256
+METRICS_PORT = 10249
 
 
 def healthy(live: Live, host: Host) -> str | None:
@@ -27,11 +28,24 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
     )
 
 
+def needs(inventory: Inventory) -> Needs:
+    """What a node has to have for it."""
+    ports = (HEALTH_PORT, METRICS_PORT)
+    if inventory.proxy_mode == "iptables":
+        return Needs(ports=ports, memory=60)
+    # https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
+    return Needs(
+        ports=ports, memory=60, kernel=(5, 13), modules=("nf_tables", "nft_chain_nat", "nft_fib_ipv4", "nft_masq", "nft_numgen")
+    )
+
+
 COMPONENT = Component(
     name="kube-proxy",
+    leaves=(Trace("table", "ip kube-proxy"), Trace("table", "ip6 kube-proxy"), Trace("chains", "KUBE-")),
     on=("worker",),
     files=files,
     programs=("kube-proxy",),
     packages=("nft", "conntrack"),
+    needs=needs,
     roll=Roll(at_once=4, gates=(Gate(name="healthy", ask=healthy, within=60),)),
 )

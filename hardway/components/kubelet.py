@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import PurePosixPath
 
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, kubeconfig, unit
-from hardway.desired import Component, Gate, Live, Roll, Serving, Template
+from hardway.desired import Component, Gate, Live, Needs, Roll, Serving, Template, Trace
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 PORT = 10250
+HEALTH_PORT = 10248
 SILENCE = 40.0  # seconds without a word from a kubelet after which its node counts as lost: node-monitor-grace-period
 
 
@@ -68,12 +70,24 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
     )
 
 
+LEAVES = (
+    Trace("groups", "kubepods"),
+    Trace("groups", "kubepods.slice"),
+    Trace("chains", "KUBE-"),  # by which others recognize its host: https://kubernetes.io/docs/reference/networking/virtual-ips/
+    Trace("directory", "/var/lib/kubelet"),
+    Trace("directory", "/var/log/pods"),
+    Trace("directory", "/var/log/containers"),
+    Trace("directory", "/usr/libexec/kubernetes/kubelet-plugins"),
+)
+
 COMPONENT = Component(
     name="kubelet",
+    leaves=LEAVES,
     on=("worker",),
     files=files,
     programs=("kubelet",),
     serves=(Serving(certificate="kubelet-serving", port=PORT),),
+    needs=lambda _: Needs(ports=(PORT, HEALTH_PORT), memory=100, swapless=True, new=(PurePosixPath("/var/lib/kubelet"),)),
     version=version,
     roll=Roll(
         at_once=4,

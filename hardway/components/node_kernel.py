@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hardway.components.daemon import Draft, config, unit
-from hardway.desired import Component, Gate, Live, Roll
+from hardway.desired import Component, Gate, Live, Needs, Roll
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -40,5 +40,6 @@ COMPONENT = Component(
     on=("worker",),
     files=files,
     packages=("kmod",),
+    needs=lambda _: Needs(modules=MODULES, settings=SETTINGS),
     roll=Roll(at_once=16, gates=(Gate(name="set", ask=is_set, within=10),)),
 )

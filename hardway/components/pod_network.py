@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from hardway.components.daemon import Draft, config, unit
-from hardway.desired import Component, Gate, Live, Roll
+from hardway.desired import Component, Gate, Live, Needs, Roll, Trace
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 # Marks our routes in the kernel's table; iproute2 names none with this number: https://github.com/iproute2/iproute2/blob/main/etc/iproute2/rt_protos
 PROTOCOL = 86
+TABLE = "hardway-pod-network"
 
 
 def routes(inventory: Inventory, host: Host) -> dict[str, str]:
@@ -38,9 +39,11 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
 
 COMPONENT = Component(
     name="pod-network",
+    leaves=(Trace("table", f"ip {TABLE}"), Trace("routes", str(PROTOCOL))),
     on=("controller", "worker"),
     wanted=lambda inventory: inventory.network == "bridge" and bool(inventory.on("worker")),
     files=files,
     packages=("ip", "nft"),
+    needs=lambda _: Needs(modules=("nf_tables", "nft_chain_nat", "nft_masq")),
     roll=Roll(at_once=16, gates=(Gate(name="routed", ask=routed, within=10),)),
 )

@@ -5,8 +5,10 @@ Numbers in brackets are the rules in docs/design.md.
 
 from hardway.desired.component import Check, Component, Gate, Permission, Roll, Serving
 from hardway.desired.files import Blob, Content, File, Manifest, Part, Pickup, Program, Secret, Template, Text, Use
+from hardway.desired.needs import Needs
 from hardway.desired.pods import PodSettings, Toleration
 from hardway.desired.questions import Answer, Live, Shown, Stage
+from hardway.desired.trace import KINDS, Kind, Trace
 
 __all__ = [
     "Answer",
@@ -16,8 +18,11 @@ __all__ = [
     "Content",
     "File",
     "Gate",
+    "KINDS",
+    "Kind",
     "Live",
     "Manifest",
+    "Needs",
     "Part",
     "Permission",
     "Pickup",
@@ -31,5 +36,6 @@ __all__ = [
     "Template",
     "Text",
     "Toleration",
+    "Trace",
     "Use",
 ]

@@ -8,7 +8,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from hardway.desired.files import File, Program, Template
+from hardway.desired.needs import Needs
 from hardway.desired.questions import Live, Stage
+from hardway.desired.trace import Trace
 
 if TYPE_CHECKING:
     from hardway.errors import Finding
@@ -86,7 +88,9 @@ class Component:
     files: Callable[[Inventory, Host, Facts], tuple[File[Template | Program], ...]] = lambda *_: ()  # pure (1)
     roll: Roll = field(default_factory=Roll)
     programs: tuple[str, ...] = ()  # upstream binaries
-    packages: tuple[str, ...] = ()  # of the distribution
+    leaves: tuple[Trace, ...] = ()  # beside its files
+    packages: tuple[str, ...] = ()  # of the distribution: programs by which they show
+    needs: Callable[[Inventory], Needs] = lambda _: Needs()  # of a host, before it is installed there
     wanted: Callable[[Inventory], bool] = lambda _: True  # whether this cluster has it
     manifests: Callable[[Inventory], tuple[Template, ...]] = lambda _: ()  # put into the cluster once the component is up
     joins: bool = False  # its manifests have to be in the cluster before it starts

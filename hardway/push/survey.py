@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,11 +17,13 @@ from hardway.inventory import Host
 from hardway.observed import Observed
 from hardway.pki.strangers import strangers
 from hardway.plan import Change, Plan, compare
+from hardway.preflight import Case
 from hardway.push import objects
 from hardway.remote.cluster import Cluster
-from hardway.remote.fanout import each
+from hardway.remote.fanout import Failure, attempt, each
 
 Programs = Callable[[str], Mapping[str, Blob]]  # architecture -> the binaries for it
+Warn = Callable[[Finding], None]
 Texts = Mapping[PurePosixPath, str]
 
 AT_ONCE = 16  # hosts asked or served at the same time
@@ -42,24 +44,35 @@ class Survey:
         return sum(len(plan.changes) for plan in self.plans) + len(self.objects)
 
 
-def survey(cluster: Cluster, programs: Programs, *, verify: bool = False, some: tuple[Host, ...] = ()) -> Survey:
+def look(cluster: Cluster, hosts: Iterable[Host], *, verify: bool = False) -> tuple[dict[str, Observed], tuple[Finding, ...]]:
+    """Observe hosts, one command each; and everything that stands against a push to them, also why one did not answer."""
+    inventory = cluster.inventory
+
+    def observe(host: Host) -> Case:
+        mine = installed(inventory, host)
+        paths, units = render.paths(inventory, host, cluster.credentials), tuple(component.unit for component in mine)
+        seen = cluster.machine(host).observe(paths, units, preflight.asked(inventory, mine), verify=verify)
+        return Case(inventory=inventory, host=host, components=mine, observed=seen, now=time.time())
+
+    answers = attempt(hosts, observe, AT_ONCE).values()
+    cases = [answer for answer in answers if not isinstance(answer, Failure)]
+    failed = [finding for answer in answers if isinstance(answer, Failure) for finding in answer.error.findings]
+    return {case.host.name: case.observed for case in cases}, (*failed, *preflight.findings(cases))
+
+
+def survey(
+    cluster: Cluster, programs: Programs, *, verify: bool = False, some: tuple[Host, ...] = (), warn: Warn = lambda _: None
+) -> Survey:
     """Observe every host, or `some`; render, compare. Changes nothing; stops with every finding if a host cannot be used."""
     inventory, credentials = cluster.inventory, cluster.credentials
     hosts = some or inventory.hosts
-    wrong: list[Finding] = []
-
-    def observe(host: Host) -> Observed:
-        mine = installed(inventory, host)
-        units, packages = tuple(component.unit for component in mine), tuple(sorted({p for component in mine for p in component.packages}))
-        seen = cluster.machine(host).observe(render.paths(inventory, host, credentials), units, packages, verify=verify)
-        wrong.extend(preflight.refused(host, seen, mine, time.time()))
-        return seen
-
     with ThreadPoolExecutor(max_workers=1) as beside:  # the API is asked while the hosts are
         asking = beside.submit(objects.survey, cluster)
-        observed = {host.name: seen for host, seen in each(hosts, observe, AT_ONCE).items()}
+        observed, found = look(cluster, hosts, verify=verify)
         changed = asking.result()
-    if wrong:
+    for finding in preflight.merged(finding for finding in found if finding.warning):
+        warn(finding)
+    if wrong := [finding for finding in found if not finding.warning]:
         raise Mistake(*wrong)
     parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
     plans = {host: compare(host, parts[host.name], observed[host.name]) for host in hosts}

@@ -20,15 +20,14 @@ sum() {
 keys() { xargs -0r stat -L --printf '%F\t%n\t%d:%i:%s:%.9Y:%.9Z\t%a\t%U:%G\n' -- 2>/dev/null | sed -n "s/^regular[^$tab]*$tab//p"; }
 beside() { staged=$root${1%/*}/.${1##*/}.hardway; }
 
-observe() { # verify, bytes of paths, of units, of programs. Changes nothing on the host.
+observe() { # verify, bytes of paths, of units, of what else is asked. Changes nothing on the host.
   now=$(head -c "$2" | sed -z "s|^|$root|" | keys)
-  units=$(head -c "$3" | tr '\0' ' ') programs=$(head -c "$4" | tr '\0' ' ') clock=$(date +%s.%N)
+  units=$(head -c "$3" | tr '\0' ' ') asked=$(head -c "$4") clock=$(date +%s.%N)
   say 'fact\t%s\t%s\n' arch "$(uname -m)" clock "$clock" boot_id "$(cat /proc/sys/kernel/random/boot_id)" \
     cgroup "$(stat -fc %T /sys/fs/cgroup)" systemd "$(systemctl --version | sed 's/^systemd \([0-9]*\).*/\1/;q')" \
     disk_free "$(df -B1 --output=avail "$root/var/lib" | sed 1d)" \
     memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)" mtu "$(mtu)"
   [ ! -e "$root/run/systemd/container" ] || say 'fact\t%s\t%s\n' container "$(cat "$root/run/systemd/container")"
-  for program in $programs; do ! command -v "$program" >/dev/null || say 'program\t%s\n' "$program"; done
   [ -z "$now" ] || printf '%s\n' "$now" | sed 's/^/now\t/'
   [ ! -e "$lib/managed" ] || sed 's/^/managed\t/' "$lib/managed"
   # What is not remembered by this very path and stat is hashed: a remembered line comes twice or thrice, a new one once.
@@ -38,13 +37,77 @@ observe() { # verify, bytes of paths, of units, of programs. Changes nothing on 
   for unit in "$run/owed/"*; do [ ! -e "$unit" ] || say 'owed\t%s\n' "${unit##*/}"; done
   [ ! -e "$lib/restoring" ] || say 'restoring\t%s\n' "$(cat "$lib/restoring")"
   [ ! -e "$txn/commit" ] || echo died
-  [ -z "$units" ] || systemctl show -p LoadState,ActiveState,SubState,UnitFileState,InvocationID,NRestarts,ActiveEnterTimestamp \
-    -- $units | sed 's/^/unit\t/'
+  shown=
+  [ -z "$units" ] || shown=$(systemctl show -p LoadState,ActiveState,SubState,UnitFileState,InvocationID,NRestarts,ActiveEnterTimestamp \
+    -- $units | sed 's/^/unit\t/')
+  [ -z "$shown" ] || printf '%s\n' "$shown"
+  [ -z "$asked" ] || { ground; printf '%s\n' "$asked" | answer; }
 }
 mtu() { # of the interface that the default route leaves by
   while read -r device to _ _ _ _ _ mask _; do
     [ "$to$mask" != 0000000000000000 ] || { cat "$root/sys/class/net/$device/mtu"; return; }
   done 2>/dev/null <"$root/proc/net/route" || :
+}
+ground() { # what an installation would stand on
+  proc=$root/proc; hostname=$(line "$proc/sys/kernel/hostname")
+  ! resolves "$hostname" || say 'name\t%s\n' "$hostname"
+  say 'fact\t%s\t%s\n' user "$(id -u)" kernel "$(line "$proc/sys/kernel/osrelease")" hostname "$hostname" \
+    machine_id "$(line "$root/etc/machine-id")" product_uuid "$(line "$root/sys/class/dmi/id/product_uuid")"
+  sed '1d;s/[ \t].*//;s/^/swap\t/' "$proc/swaps" 2>/dev/null || :
+  while read -r controller _ _ on; do [ "$on" != 1 ] || say 'controller\t1\t%s\n' "$controller"; done 2>/dev/null <"$proc/cgroups" || :
+  for controller in $(line "$root/sys/fs/cgroup/cgroup.controllers"); do say 'controller\t2\t%s\n' "$controller"; done
+  while read -r _ to gateway _ _ _ _ mask _; do
+    [ "$gateway" != 00000000 ] || say 'network\t%s\t%s\n' "$to" "$mask"
+  done 2>/dev/null <"$proc/net/route" || :
+  sed -n '/|-- /h;/32 host LOCAL/{x;s/.*|-- /address\t/p;}' "$proc/net/fib_trie" 2>/dev/null | sort -u
+}
+resolves() { timeout 2 getent ahostsv4 "$1" >/dev/null 2>&1 </dev/null; }
+line() { ! IFS= read -r first 2>/dev/null <"$1" || printf %s "$first"; }
+answer() { # lines of a kind and a name
+  ports=''
+  while read -r kind what; do
+    case $kind in
+      program) ! command -v "$what" >/dev/null || say 'program\t%s\n' "$what" ;;
+      module) ! module "$what" || say 'module\t%s\n' "$what" ;;
+      setting) at=$proc/sys/$what
+        [ ! -e "$at" ] || say 'setting\t%s\t%s\t%s\n' "$what" "$([ ! -w "$at" ] || echo w)" "$(line "$at")" ;;
+      port) ports=${ports:+$ports|}$what ;;
+      name) ! resolves "$what" || say 'name\t%s\n' "$what" ;;
+      path) for at in "$root$what" "$root$what/"* "$root$what/".[!.]*; do
+        [ -d "$at" ] && [ "$at" = "$root$what" ] || [ ! -e "$at" ] || { say 'path\t%s\n' "$what"; break; }
+      done ;;
+    esac
+  done
+  [ -z "$ports" ] || listeners
+}
+module() { # loaded, built in, or there to be loaded; where its files are not at hand, as in a container, it shows by what it does
+  [ ! -e "$root/sys/module/$1" ] || return 0
+  tree=$root/lib/modules/$(line "$proc/sys/kernel/osrelease")
+  ! grep -qs "/$1\.ko" "$tree/modules.dep" "$tree/modules.builtin" || return 0
+  case $1 in
+    overlay) grep -qsw overlay "$proc/filesystems" ;;
+    br_netfilter) [ -e "$proc/sys/net/bridge" ] ;;
+    nf_conntrack) [ -e "$proc/sys/net/netfilter/nf_conntrack_max" ] ;;
+    nf_tables | nft_*) # one look for all of them; without nft that is what is missing
+      [ -n "${nft:-}" ] || { nft=yes; ! command -v nft >/dev/null || nft -c "$rules" >/dev/null 2>&1 </dev/null || nft=no; }
+      [ "$nft" = yes ] ;;
+    *) return 1 ;;
+  esac
+}
+rules='add table ip hardway-preflight; add chain ip hardway-preflight x { type nat hook postrouting priority 0; }
+  add rule ip hardway-preflight x fib daddr type local numgen random mod 2 0 masquerade'
+listeners() { # who holds them is looked up only if a unit of ours does not run
+  held=$(sed -nE "s/^ *[0-9]+: [0-9A-F]+:($ports) [0-9A-F:]+ 0A ([^ ]+ +){5}([0-9]+) .*/\1 \3/p" "$proc/net/tcp" "$proc/net/tcp6" 2>/dev/null) || :
+  [ -n "$held" ] || return 0
+  printf '%s\n' "$held" | while read -r port inode; do say 'listener\t%s\t%s\n' "$port" "$inode"; done
+  case $shown in *ActiveState=[!a]* | *ActiveState=activ[!e]*) ;; *) return 0 ;; esac
+  set -- -name none
+  for inode in $(printf '%s\n' "$held" | sed 's/.* //' | sort -u); do set -- "$@" -o -lname "socket:?$inode?"; done
+  find "$proc/"[0-9]*/fd \( "$@" \) -printf '%p %l\n' 2>/dev/null | while read -r at inode; do
+    at=${at%/fd/*} inode=${inode#*:?}
+    unit=$(sed -n 's|.*/\([^/]*\.service\).*|\1|p' "$at/cgroup" 2>/dev/null | tail -n 1)
+    say 'holder\t%s\t%s\t%s\t%s\n' "${inode%?}" "${at##*/}" "$unit" "$(line "$at/comm")"
+  done
 }
 # A change within the clock's last tick would not show: what changed less than two seconds ago is hashed again.
 remembered() {

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from hardway.desired import Blob
 from hardway.errors import Mistake
-from hardway.observed import Observed
+from hardway.observed import Asked, Observed
 from hardway.remote import protocol
 from hardway.remote.lock import HEARTBEAT, SILENCE, Held, hold, who
 from hardway.remote.protocol import Apply, Reply
@@ -20,6 +20,7 @@ from hardway.remote.protocol import Apply, Reply
 __all__ = ["Channel", "Held", "Line", "Machine"]
 
 PIECE = 1 << 20
+NOTHING = Asked()
 
 
 class Channel(Protocol):
@@ -84,10 +85,10 @@ class Machine:
         return self.line.connects
 
     def observe(
-        self, paths: frozenset[PurePosixPath], units: Sequence[str] = (), programs: Sequence[str] = (), *, verify: bool = False
+        self, paths: frozenset[PurePosixPath], units: Sequence[str] = (), asked: Asked = NOTHING, *, verify: bool = False
     ) -> Observed:
         """What the host is and carries, by one exec that changes nothing; `verify` hashes also what is remembered."""
-        _, reply = self._ask([protocol.observe(paths, units, programs, verify=verify)])
+        _, reply = self._ask([protocol.observe(paths, units, asked, verify=verify)])
         return protocol.parse_observed(reply.checked(self.name), host=self.name, root=self.root, units=units)
 
     def store(self, blobs: Sequence[Blob], progress: Callable[[int], None] = lambda _: None) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from hardway.errors import Finding, Mistake
-from hardway.observed import Facts, Observed, OnDisk, UnitState
+from hardway.observed import Asked, Facts, Observed, OnDisk, UnitState
+from hardway.remote import ground
 
 Verb = Literal["enable", "disable", "start", "stop", "restart", "restart-no-block", "reload"]
 
@@ -118,9 +119,10 @@ def unit_words(units: Iterable[str]) -> list[str]:
     return words
 
 
-def observe(paths: Iterable[PurePosixPath], units: Iterable[str], programs: Iterable[str], *, verify: bool = False) -> bytes:
-    """Asks for facts, files, units and programs."""
-    parts = [nul_ended(path_words(paths)), nul_ended(unit_words(units)), nul_ended(unit_words(programs))]
+def observe(paths: Iterable[PurePosixPath], units: Iterable[str], asked: Asked, *, verify: bool = False) -> bytes:
+    """Asks for facts, files, units and what else is asked."""
+    lines = "".join(f"{line}\n" for line in ground.words(asked)).encode()
+    parts = [nul_ended(path_words(paths)), nul_ended(unit_words(units)), lines]
     sizes = " ".join(str(len(part)) for part in parts)
     return f"observe {'verify' if verify else 'trust'} {sizes}\n".encode() + b"".join(parts)
 
@@ -215,6 +217,7 @@ def parse_observed(body: bytes, *, host: str, root: str, units: Sequence[str]) -
             files[path] = OnDisk(sha256=digest, mode=int(mode, 8), owner=owner)
     return Observed(
         facts=parse_facts(dict(said.get("fact", [])), [name for (name,) in said.get("program", [])], host),
+        ground=ground.parse(said),
         files=files,
         units=parse_units([row[0] for row in said.get("unit", [])], units, host),
         managed=frozenset(PurePosixPath(path) for path, _, _ in said.get("managed", [])),

@@ -36,7 +36,7 @@ def plan(c: Context, json: str = "", verify: bool = False) -> None:
 
     session = Session.open(c)
     with session.console.step("compare") as tell, State(session.state).draft() as draft, running(session, draft.state, tell) as cluster:
-        found = survey(cluster, programs(session, tell), verify=verify)
+        found = survey(cluster, programs(session, tell), verify=verify, warn=session.console.warn)
         if json:
             session.console.json(document(found.plans, found.objects), json)
         else:
@@ -97,7 +97,7 @@ def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = Fal
     # A cluster that refuses the push leaves state/ as it is: what was issued is kept only once that is known.
     with state.draft() as draft, running(session, draft.state, tell) as cluster:
         brought = programs(session, tell)
-        found = survey(cluster, brought, verify=verify)
+        found = survey(cluster, brought, verify=verify, warn=session.console.warn)
         if finish(cluster, found, tell):
             found = survey(cluster, brought, verify=verify)
         draft.keep()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from hardway.desired import Blob
 from hardway.errors import Mistake
-from hardway.observed import OnDisk
+from hardway.observed import Asked, OnDisk
 from hardway.remote import protocol
 from hardway.remote.protocol import SCRIPT, Action, Apply, Move, Removal
 from tests.remote.fakehost import FakeHost, LocalChannel
@@ -62,7 +62,9 @@ def test_what_was_applied_is_observed(host: FakeHost, tmp_path: Path, shell: str
     )
     machine.apply(change)
     host.unit("etcd.service")
-    seen = machine.observe(frozenset({A, B, C, PurePosixPath("/etc/old")}), ("etcd.service", "none.service"), ("sed", "no-such-program"))
+    seen = machine.observe(
+        frozenset({A, B, C, PurePosixPath("/etc/old")}), ("etcd.service", "none.service"), Asked(programs=("sed", "no-such-program"))
+    )
     assert seen.files == {
         A: OnDisk(sha256=sha(b"text\n"), mode=0o644, owner=ME),
         B: OnDisk(sha256=sha(b""), mode=0o640, owner=ME),
