@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 
 from hardway import render
-from hardway.components import etcd, kube_apiserver_lb
+from hardway.components import containerd, etcd, kube_apiserver_lb, pod_network
 from hardway.components.daemon import quoted
 from hardway.desired import Component, Stage
 from hardway.inventory import Endpoint, Host, Inventory, Networks
@@ -29,10 +29,10 @@ INVENTORY = Inventory(
 FACTS = Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_free=0, memory=0)
 
 
-def rendered(component: Component, inventory: Inventory) -> str:
-    for draft in component.files(inventory, HOST, FACTS):
+def rendered(component: Component, inventory: Inventory, host: Host = HOST) -> str:
+    for draft in component.files(inventory, host, FACTS):
         if draft.path.name == component.unit:
-            return render.text(draft.content, inventory=inventory, host=HOST, facts=FACTS)  # type: ignore[arg-type] # a Template
+            return render.text(draft.content, inventory=inventory, host=host, facts=FACTS)  # type: ignore[arg-type] # a Template
     raise AssertionError(component.unit)
 
 
@@ -176,3 +176,66 @@ def test_haproxys_own_words_after_a_reload_are_no_difference() -> None:
     }
 
     assert "HAProxy 2.6" in judge(machine, kube_apiserver_lb.COMPONENT)
+
+
+WORKER = Host(name="worker-1", address=IPv4Address("10.0.0.2"), roles=frozenset({"worker"}), pod_range=IPv4Network("10.200.0.0/24"))
+NODE = replace(INVENTORY, hosts=(WORKER,), flags={})
+
+
+def routes() -> Machine:
+    """A worker on which the unit of the routes has done its work."""
+    text = rendered(pod_network.COMPONENT, NODE, WORKER)
+    machine = Machine(inventory=NODE)
+    machine.show |= {"FragmentPath": "/etc/systemd/system/pod-network.service", "SubState": "exited", "Result": "success", "User": ""}
+    commands = (f"ExecStart={{ path={words[0]} ; argv[]={' '.join(words)} ; ignore_errors=no ; pid=7 }}" for words in unit.commands(text))
+    security = "→ Overall exposure level for pod-network.service: 5.9 MEDIUM"
+    machine.said = {"file": text, "commands": "\n".join(commands), "security": security, "pid": "0"}
+    return machine
+
+
+def test_a_unit_that_has_done_its_work_passes_with_its_commands_as_evidence() -> None:
+    evidence = judge(routes(), pod_network.COMPONENT)
+
+    assert "worker-1: " in evidence
+    assert "unit file and 2 commands as rendered, Result success" in evidence
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "reason"),
+    [
+        (shown("ActiveState", "activating"), "it is activating"),
+        (shown("SubState", "running"), "it is running, with the result success"),
+        (shown("Result", "exit-code"), "it is exited, with the result exit-code"),
+        (shown("User", "nobody"), "it runs as nobody"),
+        (told("commands", "routes.sh", "other.sh"), "not those of the rendered unit: `/bin/sh /etc/kubernetes/pod-network/other.sh`"),
+        (told("commands", "ExecStart={ path=/usr/sbin/nft ; argv[]=", ""), "not those of the rendered unit: `1 of 2 commands`"),
+        (told("security", "5.9", "7.1"), "rates it 7.1, more than 6.0"),
+    ],
+)
+def test_a_unit_that_has_done_other_work_fails(sabotage: Callable[[Machine], None], reason: str) -> None:
+    machine = routes()
+    sabotage(machine)
+
+    with pytest.raises(Failed) as failed:
+        judge(machine, pod_network.COMPONENT)
+
+    assert reason in str(failed.value)
+
+
+def test_the_user_is_the_one_that_the_unit_names_and_root_where_it_names_none() -> None:
+    text = rendered(containerd.COMPONENT, NODE, WORKER)
+    machine = Machine(inventory=NODE)
+    machine.show["FragmentPath"] = "/etc/systemd/system/containerd.service"
+    program = "/usr/local/bin/containerd"
+    machine.said |= {"file": text, "program": f"{program}\n{program}", "flags": "\n".join(unit.words(text))}
+    machine.said |= {"user": "root", "version": "containerd github.com/containerd/containerd/v2 v2.4.2 "}
+
+    assert "user root" in judge(machine, containerd.COMPONENT)
+
+    machine.said["user"] = "containerd"
+    with pytest.raises(Failed, match="it runs as containerd"):
+        judge(machine, containerd.COMPONENT)
+
+
+def test_a_command_that_may_fail_is_told_without_its_sign() -> None:
+    assert unit.commands("[Service]\nExecStart=-/bin/a b\nExecStart=/bin/c\n") == [["/bin/a", "b"], ["/bin/c"]]
