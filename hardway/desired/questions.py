@@ -133,6 +133,10 @@ class Stage(Live, Protocol):
         """Standard output of kubectl as the administrator; None if there is none to run."""
         ...
 
+    def forwarded(self, pod: str, port: int) -> AbstractContextManager[int]:
+        """A port of this machine that kubectl carries to one of a Pod, for as long as the context lasts; Skipped if there is no kubectl."""
+        ...
+
     def give_up(self) -> None:
         """Whoever waits on this stage stops waiting: the run was interrupted."""
         ...

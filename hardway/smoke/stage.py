@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -20,6 +17,7 @@ from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Observed
 from hardway.remote.fanout import Failure, attempt
+from hardway.smoke.kubectl import Kubectl
 from hardway.smoke.outage import Outage
 from hardway.smoke.removal import LABEL, NAME, NAMESPACES, OLD, Leftover, leftovers, pods, remove
 from hardway.smoke.verdict import Skipped
@@ -48,25 +46,6 @@ class Actor(Live, Protocol):
         pair: Secret | None = None,
         token: str | None = None,
     ) -> Answer: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kubectl:
-    """A kubectl, and how it reaches the cluster."""
-
-    program: Path
-    kubeconfig: Path
-    context: str = ""  # of the kubeconfig; its current one if empty
-    cache: Path | None = None  # kubectl's own place if none is named
-
-    def run(self, *argv: str) -> str:
-        """Its standard output; a Mistake with what it said if it fails."""
-        options = ("--kubeconfig", str(self.kubeconfig), "--request-timeout=30s", *(("--context", self.context) if self.context else ()))
-        environment = {**os.environ, **({"KUBECACHEDIR": str(self.cache)} if self.cache else {})}
-        done = subprocess.run([self.program, *options, *argv], capture_output=True, text=True, timeout=60, env=environment, check=False)
-        if done.returncode:
-            raise Mistake.at("kubectl", f"`kubectl {' '.join(argv)}` ended with {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
 
 
 class ClusterStage:
@@ -140,6 +119,11 @@ class ClusterStage:
     def kubectl(self, *argv: str) -> str | None:
         """Standard output of kubectl as the administrator; None if there is none to run."""
         return self._kubectl.run(*argv) if self._kubectl else None
+
+    def forwarded(self, pod: str, port: int) -> AbstractContextManager[int]:
+        if self._kubectl is None:
+            raise Skipped("there is no kubectl for this machine")
+        return self._kubectl.forwarded(self.namespace, pod, port)
 
     # What a check may do besides asking.
 

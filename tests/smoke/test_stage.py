@@ -18,7 +18,8 @@ from hardway.desired import Answer, Secret, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
 from hardway.observed import Facts, Observed, UnitState
-from hardway.smoke.stage import ClusterStage, Kubectl
+from hardway.smoke.kubectl import Kubectl
+from hardway.smoke.stage import ClusterStage
 from hardway.smoke.verdict import Skipped
 
 HOST = Host(name="controller-1", address=IPv4Address("10.0.0.1"), roles=frozenset({"controller"}))
