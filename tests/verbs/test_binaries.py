@@ -12,6 +12,8 @@ from hardway.inventory.values import Versions
 from hardway.verbs.binaries import binaries
 from hardway.verbs.program.cli import Cli
 
+SHIPPED = Path(__file__).parents[2] / "inventory.yaml"
+
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -36,12 +38,17 @@ def run(*argv: str) -> int:
 
 
 @pytest.mark.usefixtures("cache")
-def test_the_roles_programs_are_listed_and_kubectl_for_the_operator(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("--arch", "arm64") == 0
+def test_the_roles_programs_are_listed_and_kubectl_for_the_operator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(f"{SHIPPED.read_text()}\nimages: pull\n")
+
+    assert run("--inventory", str(inventory), "--arch", "arm64") == 0
 
     head, *rows, total = capsys.readouterr().out.splitlines()
     assert head.split() == ["program", "version", "arch", "from", "sha-256", "size"]
-    assert {row.split()[0] for row in rows} >= {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "etcd"}
+    control_plane = {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "etcd"}
+    worker = {"kubelet", "kube-proxy", "containerd", "containerd-shim-runc-v2", "runc", "bridge", "host-local"}
+    assert {row.split()[0] for row in rows} >= control_plane | worker
     assert all("local cache (Go build of it)" in row for row in rows)
     assert {row.split()[2] for row in rows if not row.startswith("kubectl")} == {"arm64"}
     assert total.startswith(f"{len(rows)} programs, ")
