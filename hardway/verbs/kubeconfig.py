@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,9 +64,9 @@ def kubeconfig(c: Context, user: str = "", group: str = "", for_: str = "8h", em
     for line in rules:
         tell(line)
     if not rules:
-        subject = f"--group={group}" if group else f"--user={user}"
+        name, subject = shlex.quote(f"{group or user}-view"), shlex.quote(f"--group={group}" if group else f"--user={user}")
         tell("may nothing yet, but ask what the API offers; to let it read, for instance:")
-        tell(f"  ./inv kubectl -- create clusterrolebinding {group or user}-view --clusterrole=view {subject}")
+        tell(f"  ./inv kubectl -- create clusterrolebinding {name} --clusterrole=view {subject}")
 
 
 def _create(files: Mapping[Path, bytes]) -> None:

@@ -68,7 +68,7 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     cleanup: bool = False,
     all_: bool = False,
     image: str = "",
-    toleration: Iterable[str] = (),
+    toleration: Iterable[str] | None = None,  # a list, as Invoke makes one of nothing else
     nodes: int = 0,
     kubeconfig: str = "",
     context: str = "",
@@ -81,9 +81,11 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Prove a running cluster: what each component must do, check by check, with the evidence."""
     if not kubeconfig and (context or namespace or image_pull_secret or read_only or print_rbac or yes):
         raise Exit(f"smoke: {', '.join(STRANGE)} and --yes go with --kubeconfig", code=USAGE)
+    if all_ and not cleanup:
+        raise Exit("smoke: --all goes with --cleanup", code=USAGE)
     if kubeconfig and disruptive:
         raise Exit("smoke: nothing is stopped on a cluster that is known by its kubeconfig alone", code=USAGE)
-    pods = settings(image, image_pull_secret, toleration, nodes or (FEW if kubeconfig else 0))
+    pods = settings(image, image_pull_secret, toleration or (), nodes or (FEW if kubeconfig else 0))
     session = Session.open(c)
     chosen = choose(component, check)
     if list_:
@@ -222,7 +224,7 @@ def choose(component: str, check: str) -> tuple[Check, ...]:
     ):
         if name and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            raise Mistake.at(option, f"there is no {name}", f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}")
+            raise Mistake.at(option, f"there is no {name}", f"did you mean {near[0]}?" if near else "`./inv smoke --list` shows them")
     chosen = tuple(one for one in CHECKS if component in {"", one.component} and check in {"", one.name})
     if not chosen:
         raise Mistake.at("--check", f"{check} is no check of {component}", "leave one of the two options away")

@@ -180,6 +180,23 @@ def test_inv_lists_its_verbs_from_anywhere(tmp_path: Path) -> None:
     assert all(len(line) <= 110 for line in done.stdout.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (("kubectl", "get"), "get: no such verb; what is meant for a program follows --: ./inv kubectl -- get"),
+        (("smoke", "--toleration", "a", "--toleration", "b:Never"), "--toleration: 'b:Never' is none; write KEY[=VALUE][:EFFECT], with"),
+        (("smoke", "--all"), "smoke: --all goes with --cleanup"),
+        (("smoke", "--image-pull-secret", "a"), "smoke: --context, --namespace, --image-pull-secret, "),
+    ],
+)
+def test_what_was_meant_is_told_before_anything_is_done(argv: tuple[str, ...], line: str) -> None:
+    done = inv(*argv)
+
+    assert done.returncode in {1, 64}
+    assert done.stderr.startswith(f"error: {line}")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_inv_prints_the_schema_and_nothing_else() -> None:
     done = inv("inventory.schema")
 

@@ -27,6 +27,7 @@ from hardway.verbs.program import console
 
 Contents = Mapping[str, Mapping[str, "Task[Any]"]]  # group -> verb, as `./inv` lists them
 
+PASSING = {"kubectl", "lab.ssh", "test"}  # verbs that hand on what follows --
 USAGE = 64  # EX_USAGE of sysexits.h
 ROOT = Path(__file__).parents[3]
 
@@ -159,6 +160,8 @@ class Cli(Program):
         else:
             known = list(self.collection.task_names)
             what = "no such verb"
+            if self._verb(error).strip() in PASSING:
+                return f"{word}: {what}; what is meant for a program follows --: ./inv{self._verb(error)} -- {word}"
         near = difflib.get_close_matches(word, known, n=1)
         return f"{word}: {what}; " + (f"did you mean {near[0]}?" if near else f"`./inv{self._help(error)}` lists them")
 
