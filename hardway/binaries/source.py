@@ -54,7 +54,7 @@ class Source:
 
     def derive(self, tell: Callable[[str], None]) -> None:
         """Write go.mod and go.sum for a version that has none committed; nothing if they are there."""
-        if self.committed or (self.folder / "go.sum").exists():
+        if self.committed or self._is_derived():
             return
         tell(f"{self.project.name} {self.version}: no go.sum of it is committed; resolving its modules by the Go module proxy")
         new = self.folder.with_name(f"{self.folder.name}.new")
@@ -65,6 +65,13 @@ class Source:
         go("mod", "tidy", cwd=new)
         shutil.rmtree(self.folder, ignore_errors=True)
         new.rename(self.folder)
+
+    def _is_derived(self) -> bool:
+        """Whether it was written before, for all that the project's programs are now."""
+        if not (self.folder / "go.sum").exists():
+            return False
+        words = set((self.folder / "go.mod").read_text().split())
+        return words >= set(self.project.packages)
 
     def download(self, cwd: Path | None = None) -> dict[str, Any]:
         """Where the module cache has the first module and what the proxy says of it."""
@@ -95,7 +102,7 @@ def go_mod(project: Project, version: str, own: Mapping[str, Any]) -> str:
     staging = [wanted["Path"] for wanted in own.get("Require") or () if wanted["Version"] == "v0.0.0"]
     blocks = {
         "require": [f"{module} v{version}" for module in project.modules],
-        "tool": sorted(package for program, package in project.programs.items() if not project.is_c(program)),
+        "tool": project.packages,
         "replace": [f"{module} => {module} v0.{version.partition('.')[2]}" for module in staging],
     }
     lines = [f"module hardway.local/upstream/{project.name}", f"go {own['Go']}"]

@@ -47,6 +47,11 @@ class Project:
         """Whether a program is a C file."""
         return self.programs[program].endswith(".c")
 
+    @property
+    def packages(self) -> list[str]:
+        """The Go packages of its programs."""
+        return sorted(package for program, package in self.programs.items() if not self.is_c(program))
+
     def release_file(self, program: str, version: str, arch: str) -> str:
         """Host and path of the file that holds a program; its name in digests and pins."""
         return self.release.file.format(program=program, version=version, arch=arch)

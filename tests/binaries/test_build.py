@@ -172,6 +172,19 @@ def test_another_version_gets_a_module_of_its_own_in_the_cache(builder: Operator
 
 
 @pytest.mark.usefixtures("fake_go")
+def test_a_module_of_another_version_is_derived_again_when_the_project_has_more_programs(builder: Operator) -> None:
+    other = builder.inventory(versions=Versions(kubernetes="1.36.3"))
+    builder.bring("kubectl", inventory=other)
+    module = builder.cache / "kubernetes/1.36.3/module"
+    whole = (module / "go.mod").read_text()
+    (module / "go.mod").write_text(whole.replace("\tk8s.io/kubernetes/test/images/agnhost\n", ""))
+
+    builder.bring("agnhost", inventory=other)
+
+    assert (module / "go.mod").read_text() == whole
+
+
+@pytest.mark.usefixtures("fake_go")
 def test_required_pins_refuse_to_build_what_has_no_committed_go_sum(builder: Operator) -> None:
     strict = builder.inventory("build", pins="required", versions=Versions(kubernetes="1.36.3"))
 
