@@ -1,6 +1,6 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import binaries, certs, develop, etcd, hosts, inventory, kubeconfig, kubectl, lab, push, smoke, status, up
+from hardway.verbs import binaries, certs, develop, etcd, hosts, inventory, kubeconfig, kubectl, lab, leaving, push, smoke, status, up
 from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
@@ -17,6 +17,8 @@ CONTENTS = {
         "certs": certs.certs,
         "certs.renew": certs.renew,
         "kubeconfig": kubeconfig.kubeconfig,
+        "worker.remove": leaving.remove,
+        "reset": leaving.reset,
     },
     "What it is made of": {
         "render": push.render,

@@ -14,7 +14,7 @@ from hardway.desired import Blob, Content, File, Manifest, Part, Pickup, Secret,
 from hardway.inventory import Host
 from hardway.observed import Observed, OnDisk
 
-Action = Literal["finish", "create", "update", "delete", "enable", "disable", "start", "stop", "restart", "reload", "apply"]
+Action = Literal["finish", "create", "update", "delete", "enable", "disable", "start", "stop", "restart", "reload", "apply", "remove"]
 
 INTERRUPTED = "interrupted"  # the part of what an earlier push has left half-way
 LEFTOVERS = "leftovers"  # the part of what no component wants any more

@@ -54,6 +54,15 @@ class State:
         except OSError as error:
             raise Mistake.at(str(path), f"cannot be written: {error.strerror}") from error
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        self._refuse_if_loose(self.root)
+        path = self.path(name)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Mistake.at(str(path), f"cannot be removed: {error.strerror}") from error
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second process from issuing into the same directory."""

@@ -22,7 +22,7 @@ LAYERS = [
     {"plan", "preflight"},
     {"remote"},
     {"push"},
-    {"certs", "rotate", "smoke", "snapshot", "status", "traffic"},
+    {"certs", "leaving", "rotate", "smoke", "snapshot", "status", "traffic"},
     {"verbs"},
     {"tasks"},
 ]

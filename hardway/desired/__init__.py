@@ -11,6 +11,7 @@ from hardway.desired.questions import Answer, Live, Shown, Stage
 from hardway.desired.trace import KINDS, Kind, Trace
 
 __all__ = [
+    "KINDS",
     "Answer",
     "Blob",
     "Check",
@@ -18,7 +19,6 @@ __all__ = [
     "Content",
     "File",
     "Gate",
-    "KINDS",
     "Kind",
     "Live",
     "Manifest",

@@ -9,7 +9,7 @@ from typing import Any
 from hardway import render
 from hardway.components import ALL
 from hardway.desired import Answer, Manifest
-from hardway.errors import Mistake
+from hardway.errors import Finding, Mistake
 from hardway.plan import LEFTOVERS, Change, compare_object
 from hardway.remote.cluster import Cluster
 
@@ -33,6 +33,18 @@ def survey(cluster: Cluster) -> tuple[Change, ...]:
         if name not in names and found["kind"] != "Node"  # a worker leaves by a verb of its own (13)
     ]
     return (*(change for change in compared if change), *gone)
+
+
+def departed(cluster: Cluster) -> tuple[Finding, ...]:
+    """Nodes of ours whose worker is in the inventory no more: told, and left alone (13)."""
+    try:
+        nodes = _asked(partial(cluster.api, f"/api/v1/nodes?labelSelector={render.LABEL}%3D{render.OWNER}")).json()["items"]
+    except Unanswered:
+        return ()
+    workers = {host.name for host in cluster.inventory.on("worker")}
+    names = [node["metadata"]["name"] for node in nodes if node["metadata"]["name"] not in workers]
+    what, step = "is no worker of the inventory, and is left alone", "put it back into the inventory, or let it go by `./inv worker.remove"
+    return tuple(Finding(where=f"node/{name}", what=what, next_step=f"{step} {name}`", warning=True) for name in names)
 
 
 def put(cluster: Cluster, changes: Sequence[Change], tell: Callable[[str], None]) -> None:

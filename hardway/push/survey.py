@@ -66,11 +66,11 @@ def survey(
     """Observe every host, or `some`; render, compare. Changes nothing; stops with every finding if a host cannot be used."""
     inventory, credentials = cluster.inventory, cluster.credentials
     hosts = some or inventory.hosts
-    with ThreadPoolExecutor(max_workers=1) as beside:  # the API is asked while the hosts are
-        asking = beside.submit(objects.survey, cluster)
+    with ThreadPoolExecutor(max_workers=2) as beside:  # the API is asked while the hosts are
+        asking, departed = beside.submit(objects.survey, cluster), beside.submit(objects.departed, cluster)
         observed, found = look(cluster, hosts, verify=verify)
         changed = asking.result()
-    for finding in preflight.merged(finding for finding in found if finding.warning):
+    for finding in (*preflight.merged(finding for finding in found if finding.warning), *departed.result()):
         warn(finding)
     if wrong := [finding for finding in found if not finding.warning]:
         raise Mistake(*wrong)

@@ -1,0 +1,1 @@
+"""What leaves: the kit a host, a worker its cluster."""
