@@ -10,7 +10,7 @@ from hardway.components import images
 from hardway.desired import Answer, Permission, Stage
 from hardway.errors import Mistake
 from hardway.smoke import nodes
-from hardway.smoke.removal import NODES
+from hardway.smoke.removal import IN_A_SPACE, LABEL, NODES, place
 from hardway.smoke.stage import unique
 from hardway.smoke.verdict import Failed, Journal, Skipped, require
 
@@ -20,10 +20,15 @@ Ask = Callable[[Pod], str | None]  # None if the Pod is as it should be, else wh
 LIFE = 600  # seconds after which the kubelet ends a Pod, whoever has forgotten it
 GRACE = 1  # second between the request to end and the end; without any the API would forget a Pod whose containers still run
 WITHIN = 90.0  # seconds until a Pod has come about; on a busy machine each takes several
+NETEXEC = 8080  # the port at which agnhost's netexec listens if it is not told another one
 TOLD = 3  # events shown when one does not
 
 # What a check that uses these has to declare.
-MAKES = (Permission(resource="pods", verbs=("create", "get", "delete")), Permission(resource="events", verbs=("list",)))
+MAKES = (
+    Permission(resource="pods", verbs=("create", "get", "delete")),
+    Permission(resource="events", verbs=("list",)),
+    Permission(resource="networkpolicies", group=IN_A_SPACE["networkpolicies"], verbs=("create", "delete")),
+)
 LISTS_NODES = Permission(resource="nodes", verbs=("list",), cluster=True)
 READS_LOGS = Permission(resource="pods/log", verbs=("get",))
 EXECUTES = Permission(resource="pods/exec", verbs=("create", "get"))  # both: kubectl's websocket begins with a GET
@@ -75,7 +80,11 @@ def make(
     stage: Stage, name: str, *containers: Mapping[str, Any], node: str = "", labels: Mapping[str, str] | None = None, **fields: Any
 ) -> str:
     """Make a Pod, and remember to delete it; its full name, which no other run has taken."""
+    if not stage.inventory.hosts:
+        stage.once("network policy", lambda: _let_talk(stage))
     name = unique(name)
+    if "subdomain" in fields:  # it has a name in DNS only if it has one itself
+        fields = {"hostname": name, **fields}
     body = {"activeDeadlineSeconds": LIFE, **spec(stage, *containers, node=node, **fields)}
     stage.create(_path(stage), {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {**(labels or {})}}, "spec": body})
     return name
@@ -158,6 +167,12 @@ def get(stage: Stage, name: str, port: int, path: str = "/") -> Answer:
     return stage.api(f"{_path(stage, name)}:{port}/proxy{path}")
 
 
+def shell(stage: Stage, name: str, script: str) -> str:
+    """What a script of sh writes, in a Pod that runs agnhost's netexec, which executes whatever it is asked to."""
+    answer = require(get(stage, name, NETEXEC, f"/shell?cmd={quote(script, safe='')}"), f"the Pod {name} to run a script")
+    return str(answer.json().get("output", ""))
+
+
 def usable(stage: Stage, *, least: int = 1) -> tuple[str, ...]:
     """The nodes that the checks' Pods may use, at most as many as were asked for; Skipped if there are too few."""
     items = require(stage.api(NODES), "nodes to be listed").json()["items"]
@@ -173,6 +188,18 @@ def look(stage: Stage, pod: Pod) -> Journal | None:
     """The journal of the kubelet that runs a Pod, if its node is ours."""
     node = pod.get("spec", {}).get("nodeName")
     return next((Journal(host, "kubelet.service") for host in stage.inventory.hosts if host.name == node), None)
+
+
+def _let_talk(stage: Stage) -> None:
+    """Let the Pods of checks be reached, and reach others, also where the namespace forbids it to whom nobody has allowed it."""
+    allowed: dict[str, Any] = {"policyTypes": ["Ingress", "Egress"], "ingress": [{}], "egress": [{}]}
+    body = {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": unique("talk")},
+        "spec": {"podSelector": {"matchLabels": LABEL}, **allowed},
+    }
+    stage.create(place(stage.namespace, "networkpolicies"), body)
 
 
 def _path(stage: Stage, name: str = "") -> str:

@@ -39,6 +39,7 @@ class FakeStage:
     deleted: list[str] = field(default_factory=list)
     kubectl_says: str | None = ""
     ran: tuple[str, ...] = ()
+    shared: dict[str, Any] = field(default_factory=dict)
 
     def api(self, path: str, *, host: Host | None = None) -> Answer:
         del host
@@ -62,6 +63,11 @@ class FakeStage:
     def kubectl(self, *argv: str) -> str | None:
         self.ran = argv
         return self.kubectl_says
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        if name not in self.shared:
+            self.shared[name] = make()
+        return self.shared[name]
 
     def wait(self, ask: Callable[[], str | None], within: float) -> None:
         answers = [ask() for _ in range(3)]
