@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from hardway.binaries import fetch
-from hardway.binaries.busybox import Busybox
 from hardway.binaries.c import Toolchain
 from hardway.binaries.cache import Shelf, digest
 from hardway.binaries.images import RECIPES
-from hardway.binaries.oci import Image, pack
+from hardway.binaries.images.busybox import Busybox
+from hardway.binaries.images.oci import Image, pack
 from hardway.binaries.source import Source
 from hardway.binaries.upstream import PROJECTS
 from hardway.errors import Mistake

@@ -1,4 +1,4 @@
-"""The container images that are made here, of programs that are here: for hosts that reach no registry."""
+"""Which images are made here, what each holds, and the archives of them in the cache."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hardway.binaries.busybox import Busybox
 from hardway.binaries.cache import CACHED, Binary, Shelf
-from hardway.binaries.oci import Image, pack
+from hardway.binaries.images.busybox import Busybox
+from hardway.binaries.images.oci import Image, pack
 from hardway.errors import Mistake
 from hardway.inventory import Versions
 
