@@ -180,11 +180,19 @@ def shown(session: Session, found: Report, json: str, junit: str) -> None:
 
 
 def _explain(session: Session, found: Report) -> None:
-    """What did not pass: the reason, and the journal's last lines where they were not shown yet."""
+    """What did not pass: the reason, once for all that were skipped for it, and the journal's last lines where they were not shown yet."""
+    reasons: dict[str, list[str]] = {}
+    for one in found.checks:
+        if one.status == "skipped":
+            reasons.setdefault(one.reason, []).append(one.name)
+    if reasons:
+        session.console.result("")
+    for reason, names in reasons.items():
+        session.console.result(f"skipped: {reason}: {', '.join(names)}")
     shown: set[str] = set()
     for one in found.checks:
-        if one.status != "passed":
-            session.console.result(f"\n{one.name} {one.status}: {one.reason}", style="red" if one.status == "failed" else "")
+        if one.status == "failed":
+            session.console.result(f"\n{one.name} failed: {one.reason}", style="red")
             if one.evidence and one.evidence not in shown:
                 session.console.result(one.evidence)
             shown.add(one.evidence)
