@@ -188,7 +188,7 @@ def _explain(session: Session, found: Report) -> None:
     if reasons:
         session.console.result("")
     for reason, names in reasons.items():
-        session.console.result(f"skipped: {reason}: {', '.join(names)}")
+        session.console.result(f"skipped {', '.join(names)}: {reason}")
     shown: set[str] = set()
     for one in found.checks:
         if one.status == "failed":
