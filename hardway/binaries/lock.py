@@ -33,6 +33,9 @@ def lock(inventory: Inventory, tell: Callable[[str], None], *, site: Site | None
     with Downloads.of(site) as downloads:
         for project in PROJECTS:
             version = project.version(inventory)
+            if project.release.digests is None:
+                tell(f"{project.name} {version}: publishes no digests")
+                continue
             committed = Committed(folder / project.name)
             now = committed.read()
             tell(f"{project.name} {version}: asking for its published digests")

@@ -20,6 +20,7 @@ from hardway.inventory.values import Versions
 from tests.binaries.release_site import Operator
 
 KUBERNETES, ETCD = PROJECTS[:2]
+HERE = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
 GO = """#!/bin/sh
 case "$1" in
     version) echo "go version ${FAKE_GO:-go1.26.8} linux/amd64" ;;
@@ -242,12 +243,13 @@ def test_the_committed_modules_are_what_the_kit_derives(project: object, tmp_pat
 
 
 @pytest.mark.build
-def test_a_build_has_the_same_bytes_twice(builder: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    built = [builder.bring("etcdutl", inventory=builder.inventory("build"))["etcdutl"]]
+@pytest.mark.parametrize("program", ["etcdutl", "runc"])  # of Go alone, and with C
+def test_a_build_has_the_same_bytes_twice(program: str, builder: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = [builder.bring(program, arch=HERE, inventory=builder.inventory("build"))[program]]
     # Once more from nothing: no compiled package is shared, and the folder is another one.
     monkeypatch.setenv("GOCACHE", str(tmp_path / "second" / "go"))
     builder.home = tmp_path / "second"
-    built.append(builder.bring("etcdutl", inventory=builder.inventory("build"))["etcdutl"])
+    built.append(builder.bring(program, arch=HERE, inventory=builder.inventory("build"))[program])
 
     assert built[0].path != built[1].path
     assert hashlib.sha256(built[0].path.read_bytes()).hexdigest() == built[1].sha256 == built[0].sha256
@@ -264,8 +266,7 @@ def test_a_build_for_another_architecture_is_of_that_architecture(builder: Opera
 
 @pytest.mark.build
 def test_built_programs_tell_their_version(builder: Operator) -> None:
-    arch = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    brought = builder.bring("kubectl", "kube-apiserver", "etcd", arch=arch, inventory=builder.inventory("build"))
+    brought = builder.bring("kubectl", "kube-apiserver", "etcd", arch=HERE, inventory=builder.inventory("build"))
 
     def said(program: str, *argv: str) -> str:
         return subprocess.run([brought[program].path, *argv], check=True, capture_output=True, text=True).stdout
@@ -277,3 +278,23 @@ def test_built_programs_tell_their_version(builder: Operator) -> None:
     assert said("kube-apiserver", "--version") == "Kubernetes v1.37.2\n"
     assert "etcd Version: 3.7.3\n" in said("etcd", "--version")
     assert "Not provided" not in said("etcd", "--version")
+
+
+@pytest.mark.build
+@pytest.mark.parametrize(
+    ("program", "argv", "said"),
+    [
+        ("containerd", ("--version",), "containerd github.com/containerd/containerd/v2 v2.4.2"),
+        ("ctr", ("--version",), "v2.4.2"),
+        ("crictl", ("--version",), "crictl version 1.37.0"),
+        ("coredns", ("-version",), "CoreDNS-1.15.0"),
+        ("metrics-server", ("--version",), "v0.9.0"),
+        ("kubeadm", ("version", "-o", "short"), "v1.37.2"),
+        ("bridge", (), "CNI bridge plugin v1.9.1"),
+    ],
+)
+def test_a_workers_programs_tell_their_version(program: str, argv: tuple[str, ...], said: str, builder: Operator) -> None:
+    brought = builder.bring(program, arch=HERE, inventory=builder.inventory("build"))[program]
+
+    done = subprocess.run([brought.path, *argv], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert said in done.stdout + done.stderr
