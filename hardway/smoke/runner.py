@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,11 +19,16 @@ Tell = Callable[[str], None]
 AT_ONCE = 6  # sshd lets ten sessions run over one connection
 
 
-def smoke(checks: Sequence[Check], stage: ClusterStage, *, have: Collection[str], tell: Tell) -> Report:
-    """Run the checks on a stage of their own; whatever happens, the stage is cleared."""
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def smoke(checks: Sequence[Check], stage: ClusterStage, *, have: Collection[str], tell: Tell, now: Tell = silent) -> Report:
+    """Run the checks on a stage of their own; whatever happens, the stage is cleared. `now` is told what goes on."""
     started, began = datetime.now(UTC), time.monotonic()
     with stage:
-        results = run(checks, stage, have=have, tell=tell)
+        results = run(checks, stage, have=have, tell=tell, now=now)
+        now("what was made is removed")
     return Report(
         cluster=stage.inventory.cluster,
         started=started.isoformat(timespec="seconds"),
@@ -32,12 +38,26 @@ def smoke(checks: Sequence[Check], stage: ClusterStage, *, have: Collection[str]
     )
 
 
-def run(checks: Sequence[Check], stage: Stage, *, have: Collection[str], tell: Tell) -> tuple[Result, ...]:
+def run(checks: Sequence[Check], stage: Stage, *, have: Collection[str], tell: Tell, now: Tell = silent) -> tuple[Result, ...]:
     """Every check's verdict, in the order of the list; those that stop things go one at a time, those that look back go last."""
     found: dict[str, Result] = {}
+    under_way: list[str] = []
+    changing = threading.Lock()
+
+    def progress() -> None:
+        now(f"{len(found)} of {len(checks)}" + (f"; {', '.join(under_way)}" if under_way else ""))
+
+    def begun(check: Check) -> Result:
+        with changing:
+            under_way.append(check.name)
+            progress()
+        return judge(check, stage)
 
     def done(result: Result) -> None:
-        found[result.name] = result
+        with changing:
+            found[result.name] = result
+            under_way[:] = [name for name in under_way if name != result.name]
+            progress()
         tell(line(result))
 
     for check in checks:
@@ -49,7 +69,7 @@ def run(checks: Sequence[Check], stage: Stage, *, have: Collection[str], tell: T
     for wave in ([c for c in side_by_side if not c.last], *([c] for c in alone), [c for c in side_by_side if c.last]):
         pool = ThreadPoolExecutor(AT_ONCE)
         try:
-            for future in as_completed([pool.submit(judge, check, stage) for check in wave]):
+            for future in as_completed([pool.submit(begun, check) for check in wave]):
                 done(future.result())
         except BaseException:  # Ctrl-C: the checks that wait give up, those not begun never do
             stage.give_up()

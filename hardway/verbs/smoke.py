@@ -158,7 +158,7 @@ def prove(session: Session, stage: Opens, checks: tuple[Check, ...], have: Colle
     from hardway.smoke import smoke as run
 
     with session.console.step("smoke") as tell, stage(tell) as on:
-        return run(checks, on, have=have, tell=tell)
+        return run(checks, on, have=have, tell=tell, now=tell.now)
 
 
 def shown(session: Session, found: Report, json: str, junit: str) -> None:

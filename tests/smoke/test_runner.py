@@ -186,3 +186,18 @@ def test_an_interrupted_run_makes_waiting_checks_give_up_and_begins_no_other() -
 
     assert stage.over.is_set()
     assert len(begun) == runner.AT_ONCE - 1
+
+
+def test_what_goes_on_is_told_while_it_does() -> None:
+    told: list[str] = []
+    together = threading.Barrier(2, timeout=20)
+
+    def run(_: Any) -> str:
+        together.wait()
+        return ""
+
+    checks = [check("a", run), check("b", run), check("c", raises(AssertionError()), needs=frozenset({"elsewhere"}))]
+    runner.run(checks, cast("Stage", FakeStage()), have=ALL_NEEDS, tell=lambda _: None, now=told.append)
+
+    assert {"1 of 3; a, b", "1 of 3; b, a"} & set(told)
+    assert told[-1] == "3 of 3"
