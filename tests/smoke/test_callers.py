@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +83,23 @@ def test_the_first_connection_without_an_answer_ends_them() -> None:
 def test_a_server_that_never_answers_is_not_waited_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert host().get("127.0.0.1", silent.getsockname()[1], 2, within=1) == Heard(answers=(), error="no answer in time")
+
+
+@pytest.mark.skipif(shutil.which("busybox") is None, reason="the shell of the image that Pods run is busybox")
+def test_in_a_pod_busybox_asks_the_same(tmp_path: Path) -> None:
+    subprocess.run(["busybox", "--install", "-s", tmp_path], check=True)
+
+    def ask(port: int, times: int) -> Heard:
+        argv = ["sh", "-c", callers._FROM_POD, "sh", "127.0.0.1", str(port), str(times)]
+        done = subprocess.run(argv, env={"PATH": str(tmp_path)}, executable=tmp_path / "sh", capture_output=True, text=True, check=True)
+        return Heard.read(done.stdout, times)
+
+    with saying("a", "b", "a") as port:
+        assert ask(port, 3) == Heard(answers=("a", "b", "a"))
+    heard = ask(port, 3)
+    assert (heard.answers, heard.error) == ((), "wget: can't connect to remote host (127.0.0.1): Connection refused")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert ask(silent.getsockname()[1], 3) == Heard(answers=(), error="no answer within 2 s")
 
 
 def test_what_was_heard_is_told_by_who_has_answered_and_how_often() -> None:
