@@ -12,6 +12,7 @@ from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 PORT = 10250
+CLIENT = "kube-apiserver-kubelet-client"  # as whom the API servers come, by certs/kubernetes.yaml
 HEALTH_PORT = 10248
 SILENCE = 40.0  # seconds without a word from a kubelet after which its node counts as lost: node-monitor-grace-period
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from hardway.components import kube_controller_manager
-from hardway.desired import Check, Stage
-from hardway.smoke import nodes
+from collections.abc import Mapping
+from typing import Any
+
+from hardway.components import kube_controller_manager, kubelet
+from hardway.desired import Check, Permission, Stage
+from hardway.smoke import nodes, pods
 from hardway.smoke.checks import leader
 from hardway.smoke.removal import NODES
 from hardway.smoke.stage import unique
-from hardway.smoke.verdict import Failed, Journal, eventually, require, said
+from hardway.smoke.verdict import Failed, Journal, Skipped, eventually, require, said
 
 COMPONENT = kube_controller_manager.COMPONENT
 ACCOUNT_WITHIN = 10.0  # seconds
 NODE_WITHIN = 15.0  # it looks at every node each five
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+RENEWED = kubelet.SILENCE  # a kubelet renews its node's Lease each ten seconds, and the node counts as lost after these
+LOST = 90.0  # until it is seen to be
+BACK = 60.0
+UNREACHABLE = "node.kubernetes.io/unreachable"
 
 
 def service_account(stage: Stage) -> str:
@@ -66,6 +74,82 @@ def service_account(stage: Stage) -> str:
 
 
 def node(stage: Stage) -> str:
+    """See every node's Lease renewed, and its Pod range; on a cluster of ours play a kubelet for one more node."""
+    workers = {host.name: host for host in stage.inventory.on("worker")}
+    names = tuple(workers) if stage.inventory.hosts else pods.usable(stage)
+    evidence = [_renewed(stage, names)] if names else []
+    for name, host in workers.items():
+        given = require(stage.api(f"{NODES}/{name}"), f"the node {name} to be read").json()["spec"].get("podCIDR")
+        if given != str(host.pod_range):
+            raise Failed(f"the node {name} to have the Pod range {host.pod_range}, which it was allotted", str(given))
+        evidence.append(f"GET {NODES}/{name}: podCIDR {given}, as allotted")
+    return "\n".join([*evidence, *([_played(stage)] if stage.inventory.hosts else [])])
+
+
+def node_lost(stage: Stage) -> str:
+    """Stop the kubelet of a worker, and see what becomes of the node and of its Pod until it runs again."""
+    workers = stage.inventory.on("worker")
+    if not workers:
+        raise Skipped("there is no worker to lose")
+    host = workers[-1]
+    look = leader.journal(stage, COMPONENT)
+    name = pods.make(stage, "stays", pods.container(stage, "main", "netexec"), node=host.name)
+    (before,) = pods.ready(stage, name)
+
+    def lost() -> str | None:
+        ready, taints = _seen(stage, host.name)
+        if (ready, UNREACHABLE in taints) != ("Unknown", True):
+            return f"Ready is {ready}, its taints are {', '.join(taints) or 'none'}"
+        return None if pods.unready(pods.read(stage, name)) else f"{name} on it still counts as Ready"
+
+    def back() -> str | None:
+        ready, taints = _seen(stage, host.name)
+        if (ready, taints) != ("True", ()):
+            return f"Ready is {ready}, its taints are {', '.join(taints) or 'none'}"
+        return pods.unready(pods.read(stage, name))
+
+    with stage.stopped(host, kubelet.COMPONENT.unit):
+        eventually(stage, f"{host.name}, whose kubelet is stopped, to count as lost", lost, within=LOST, look=look)
+    kubelets = Journal(host, kubelet.COMPONENT.unit)
+    eventually(stage, f"{host.name}, whose kubelet runs again, to recover", back, within=BACK, look=kubelets)
+    after = pods.read(stage, name)
+    first, now = (pod["status"]["containerStatuses"][0]["containerID"] for pod in (before, after))
+    if first != now:
+        raise Failed(f"the container of {name} to outlive its kubelet", f"{first} was followed by {now}", kubelets)
+    return (
+        f"systemctl stop {kubelet.COMPONENT.unit} on {host.name}: Ready Unknown, taint {UNREACHABLE}, the Pod {name} not Ready\n"
+        f"systemctl start: Ready, no taint, the Pod is Ready with the container that it had"
+    )
+
+
+def _seen(stage: Stage, name: str) -> tuple[str, tuple[str, ...]]:
+    """A node's condition Ready, and the keys of its taints."""
+    found = require(stage.api(f"{NODES}/{name}"), f"the node {name} to be read").json()
+    ready = next((one["status"] for one in found["status"].get("conditions", ()) if one["type"] == "Ready"), "not said")
+    return ready, tuple(sorted({taint["key"] for taint in found["spec"].get("taints", ())}))
+
+
+def _renewed(stage: Stage, names: tuple[str, ...]) -> str:
+    """Wait until each node's Lease has been renewed."""
+
+    def times() -> Mapping[str, str]:
+        items: list[Any] = require(stage.api(LEASES), "the Leases of nodes to be listed").json()["items"]
+        return {item["metadata"]["name"]: item["spec"].get("renewTime", "") for item in items}
+
+    first, now = times(), dict[str, str]()
+
+    def again() -> str | None:
+        now.update(times())
+        stale = [name for name in names if not now.get(name) or now[name] == first.get(name)]
+        return f"{', '.join(f'{name} was last renewed at {now.get(name)}' for name in stale)}" if stale else None
+
+    hosts = {host.name: host for host in stage.inventory.hosts}
+    look = Journal(hosts[names[0]], kubelet.COMPONENT.unit) if names[0] in hosts else None
+    eventually(stage, f"the Lease of each node to be renewed within {RENEWED:.0f} s", again, within=RENEWED, look=look)
+    return f"GET {LEASES}: " + ", ".join(f"{name} renewed at {first.get(name, 'no time')} and {now[name]}" for name in names)
+
+
+def _played(stage: Stage) -> str:
     """Play a kubelet for a node of our own: say that it is ready, that it is not, that it is again."""
     look = leader.journal(stage, COMPONENT)
     name = unique("node")
@@ -102,10 +186,21 @@ CHECKS = (
     Check(
         name="controllers.node",
         component="kube-controller-manager",
-        proves="a node that is not ready gets a taint that keeps Pods away, and loses it when it is ready",
+        proves="every node's Lease is renewed and it has its Pod range; one that is not ready gets a taint, and loses it when it is ready",
         run=node,
-        needs=frozenset({"api", "hosts"}),
-        sabotage="the controller managers run with --controllers=*,-node-lifecycle-controller",
+        permissions=(
+            pods.LISTS_NODES,
+            Permission(resource="leases", group="coordination.k8s.io", verbs=("list",), namespace="kube-node-lease"),
+        ),
+        sabotage="the controller managers run with --controllers=*,-node-lifecycle-controller; a kubelet stands still",
+    ),
+    Check(
+        name="controllers.node-loss",
+        component="kube-controller-manager",
+        proves="a node whose kubelet is silent counts as lost, with a taint that keeps Pods away; it recovers, and its Pods have run on",
+        run=node_lost,
+        needs=frozenset({"api", "hosts", "disruptive"}),
+        sabotage="a kubelet that is to be stopped runs on",
     ),
     leader.check("controllers.leader", COMPONENT),
 )

@@ -47,7 +47,7 @@ def refuses_strangers(stage: Stage) -> str:
     """Ask every API server as nobody, as strangers, and as a node."""
     guests = (
         Guest(name="nobody"),
-        Guest(name="an administrator by another authority", pair=_stranger("kubernetes-admin", "system:masters")),
+        Guest(name="an administrator by another authority", pair=stranger("kubernetes-admin", "system:masters")),
         Guest(name="an administrator until a while ago", pair=stage.issue("kubernetes", NAME, ADMINISTRATORS, expired=True)),
         Guest(name="an unknown token", token=secrets.token_urlsafe(24)),
     )
@@ -94,7 +94,7 @@ def node_restriction(stage: Stage) -> str:
 
 def etcd_refuses_strangers(stage: Stage) -> str:
     """Knock at both ports of every member: in plain text, without a certificate, with a stranger's, with ours."""
-    stranger, ours = _stranger("etcd-operator", None), stage.issue("etcd", NAME)
+    theirs, ours = stranger("etcd-operator", None), stage.issue("etcd", NAME)
     evidence = []
     for host in stage.inventory.on("controller"):
         look = Journal(host, etcd.COMPONENT.unit)
@@ -102,7 +102,7 @@ def etcd_refuses_strangers(stage: Stage) -> str:
             at = f"{host.address}:{port}"
             knocks = (("plain http", f"http://{at}", None), ("no certificate", f"https://{at}", None))
             heard = []
-            for who, url, pair in (*knocks, ("a certificate of another authority", f"https://{at}", stranger)):
+            for who, url, pair in (*knocks, ("a certificate of another authority", f"https://{at}", theirs)):
                 with expecting(f"{host.name} to be reached on {port}", look):
                     refused = _refusal(stage, url, path, pair)
                 if refused is None:
@@ -154,7 +154,7 @@ def _kubelet(stage: Stage) -> Kubelet:
     return Kubelet(node=node, secret=secret, pair=stage.issue("kubernetes", f"system:node:{node}", "system:nodes"))
 
 
-def _stranger(common_name: str, organization: str | None) -> Secret:
+def stranger(common_name: str, organization: str | None) -> Secret:
     """A certificate with the right names by an authority that nobody has heard of."""
     now = datetime.now(UTC)
     authority = root("stranger", keys="ec", days=1, now=now)
