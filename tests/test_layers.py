@@ -43,7 +43,7 @@ HOMES = {
     "ruamel": {"inventory"},
 }
 LINES, FILES = 300, 14
-LISTS = {"components", "checks"}  # a module for each component: as many as there are
+LISTS = {"components", "checks", "verbs"}  # a module for each component, or group of verbs: as many as there are
 NO_NOUNS = {"util", "utils", "helpers", "common", "manager", "base", "misc"}
 
 
