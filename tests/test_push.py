@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from hardway.desired import Blob, Component, Content, File, Gate, Live, Part, Pickup, Roll, Secret, Text, Use
+from hardway.desired import Answer, Blob, Component, Content, File, Gate, Live, Manifest, Part, Pickup, Roll, Secret, Text, Use
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
@@ -48,6 +48,11 @@ class FakeCluster:
 
     def machine(self, host: Host) -> FakeMachine:
         return FakeMachine(host.name, self.seen)
+
+    def apply(self, manifest: Manifest, *, dry_run: bool, host: Host) -> Answer:
+        assert not dry_run
+        self.seen.append(f"{host.name} puts {manifest.name}")
+        return Answer(status=200, body=b"{}")
 
     @contextmanager
     def lock(self, hosts: Sequence[Host], doing: str) -> Iterator[None]:
@@ -91,6 +96,26 @@ def test_members_that_run_go_one_at_a_time_each_settled_before_the_next(monkeypa
 
     expected = [f"controller-{n} {do}" for n in (1, 2, 3) for do in ("apply restart", "settle x.service")]
     assert seen[1:-1] == expected
+
+
+def test_what_is_in_the_cluster_alone_is_put_there_before_anybody_waits_for_any_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(live: Live, host: Host) -> str | None:
+        cast("FakeCluster", live).seen.append(f"{host.name} is asked")
+        return None
+
+    def put(name: str) -> Change:
+        return Change(
+            component=name, action="create", what=name, why="", manifest=Manifest(object={"kind": "X", "metadata": {"name": name}})
+        )
+
+    gates = Roll(gates=(Gate(name="up", ask=asked, within=0),))
+    survey = Survey(observed={}, parts={}, plans=(), objects=(put("one"), put("two")), texts={})
+    cluster = FakeCluster()
+    monkeypatch.setattr(roll, "ALL", tuple(Component(name=name, roll=gates) for name in ("one", "two", "unchanged")))
+    push(cast("Cluster", cluster), survey, lambda _: None)
+
+    puts = ["controller-1 puts x/one", "controller-1 puts x/two"]
+    assert cluster.seen == ["lock 0 for push", *puts, "controller-1 is asked", "controller-1 is asked", "unlock"]
 
 
 def test_the_leader_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:

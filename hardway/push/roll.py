@@ -52,7 +52,8 @@ def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
             _roll(cluster, component, [p for p in plans if p.changes], found, tell)
             if mine and not component.joins:
                 objects.put(cluster, mine, tell)
-            if mine and not component.on:  # nothing but objects: what they say of a controller's API is what is asked
+        for component in ALL:  # nothing but objects: they come up side by side, and a controller's API is what is asked
+            if not component.on and any(change.component == component.name for change in found.objects):
                 _pass(cluster, component, cluster.inventory.on("controller")[0], tell)
         leftovers = [p for p in (plan.of(LEFTOVERS) for plan in concerned) if p.changes]
         _everywhere([p.host for p in leftovers], lambda host: _apply(cluster, next(p for p in leftovers if p.host == host), tell))
