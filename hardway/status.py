@@ -75,7 +75,7 @@ class Status:
             found += [(one.host.name, f"{daemon.component}: {daemon.why}") for daemon in one.daemons if daemon.why]
             if one.observed and one.observed.restoring:
                 found.append((one.host.name, "a restore of etcd is under way or was cut short: run the same ./inv etcd.restore again"))
-            if one.observed and one.observed.died:
+            elif one.observed and one.observed.died:  # else the restore comes first: a push waits for it
                 found.append((one.host.name, "a push was cut short after its commit: ./inv push finishes it"))
         if len({daemon.cluster for one in self.standings for daemon in one.daemons if daemon.cluster}) > 1:
             found.append((CLUSTER, "etcd's members do not belong to one cluster: a restore has reached only some of them"))

@@ -123,7 +123,7 @@ class _Asking:
             return None if shown.serial == wanted else f"port {serving.port} shows {shown.serial:x}, issued is {wanted:x}"
 
         spent = until(other, within=_within(one), pause=PAUSE, where=str(one), over=self.over)
-        return f"served on {serving.port} after {spent:.1f} s"
+        return f"served on {serving.port} " + ("at once" if spent < 1 else f"after {spent:.0f} s")
 
     def _is_used(self, one: Renewed) -> str:
         """A client that looks every five minutes: the API servers write down with which certificate each request came."""

@@ -79,7 +79,7 @@ def test_one_certificate_is_renewed_and_nothing_goes_with_it(cluster: LabCluster
         cluster.path.write_text(text)
 
     assert done.returncode == 0
-    assert "served on 6443 after" in done.stdout
+    assert "served on 6443 " in done.stdout
     assert "1 issued, 1 brought to hosts" in done.stdout
     assert "6 other changes were left alone" in done.stderr
     after = serials(report(cluster))
@@ -120,7 +120,7 @@ def test_a_host_that_is_down_does_not_keep_the_others_from_their_certificates(cl
     assert "controller-3: has none of it: cannot be reached" in done.stderr
     assert again.returncode == 0
     assert "0 issued, 1 brought to hosts" in again.stdout
-    assert "served on 10259 after" in again.stdout
+    assert "served on 10259 " in again.stdout
 
 
 @pytest.mark.full
