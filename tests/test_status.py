@@ -96,7 +96,10 @@ def test_a_host_that_does_not_answer_hides_nothing_of_the_others() -> None:
         (replace(SEEN, units={}), "x: is not installed"),
         (replace(SEEN, units={"x.service": replace(UP, active="failed", sub="failed")}), "x: is failed (failed)"),
         (replace(SEEN, died=True), "a push was cut short after its commit: ./inv push finishes it"),
-        (replace(SEEN, restoring="1 2 3", died=True), "a restore of etcd is under way or was cut short: run the same ./inv etcd.restore again"),
+        (
+            replace(SEEN, restoring="1 2 3", died=True),
+            "a restore of etcd is under way or was cut short: run the same ./inv etcd.restore again",
+        ),
     ],
 )
 def test_what_is_down_is_told(observed: Observed, expected: str) -> None:
