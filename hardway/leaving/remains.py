@@ -23,7 +23,8 @@ class Remains:
     """What was found on a host."""
 
     kit: bool  # whether it remembers a push
-    files: frozenset[PurePosixPath]  # that we put there and did not take away
+    files: frozenset[PurePosixPath]  # of those that we put there, what is still there
+    gone: frozenset[PurePosixPath]  # the others, where a reset was cut short
     traces: frozenset[Trace]  # those that we know of; also of daemons that are not ours
 
     @property
@@ -45,6 +46,7 @@ def parse(said: str) -> Remains:
     return Remains(
         kit=["kit"] in rows,
         files=frozenset(PurePosixPath(rest[0]) for word, *rest in rows if word == "file"),
+        gone=frozenset(PurePosixPath(rest[0]) for word, *rest in rows if word == "gone"),
         traces=frozenset(Trace(kind, name) for kind, _, name in found if kind in KINDS),
     )
 
@@ -67,8 +69,9 @@ def left(said: str) -> tuple[str, ...]:
 
 def _changes(remains: Remains) -> Iterator[Change]:
     """Who asks stops before who is asked; what was made goes before the files, by which it is known whose it is."""
-    mine = [component for component in reversed(ALL) if UNITS / component.unit in remains.files]
-    units = {component.unit: component.name for component in mine}
+    known = remains.files | remains.gone
+    mine = [component for component in reversed(ALL) if UNITS / component.unit in known]
+    units = {component.unit: component.name for component in mine if UNITS / component.unit in remains.files}
     others = sorted(path.name for path in remains.files if path.parent == UNITS and path.name not in units)
     for unit in (*others, *units):
         yield Change(component=units.get(unit, OTHERS), action="stop", what=unit, why=WHY)
@@ -84,7 +87,7 @@ def _traces(mine: Sequence[Component], remains: Remains) -> Iterator[tuple[Trace
     """Each once, whoever else makes it too."""
     found: dict[Trace, str] = {}
     for component in mine:
-        user = (Trace("user", component.name),) if SYSUSERS / f"{component.name}.conf" in remains.files else ()
+        user = (Trace("user", component.name),) if SYSUSERS / f"{component.name}.conf" in remains.files | remains.gone else ()
         for trace in (*component.leaves, *user):
             if trace in remains.traces:
                 found.setdefault(trace, component.name)

@@ -5,9 +5,12 @@ root=$HARDWAY_ROOT lib=$root/var/lib/hardway txn=$root/var/lib/hardway/txn run=$
 tab='	'
 left() { printf 'left\t%s\n' "$*" 2>/dev/null || :; }
 
-look() { # a trace on each line of $1: those that are there, after the files of ours
+look() { # a trace on each line of $1: those that are there, after the files of ours, of which some may be gone
   [ ! -e "$lib" ] && [ ! -e "$run" ] || echo kit
-  ours | while read -r path; do printf 'file\t%s\n' "$path"; done
+  ours | while IFS= read -r path; do
+    kind=gone; [ ! -e "$root$path" ] && [ ! -L "$root$path" ] || kind=file
+    printf '%s\t%s\n' "$kind" "$path"
+  done
   printf '%s\n' "$1" | while read -r kind name; do ! "has_$kind" "$name" || printf 'trace\t%s %s\n' "$kind" "$name"; done
 }
 ours() { # also what a push that died after its commit was about to put there
@@ -49,7 +52,7 @@ take_file() {
 tidy() { # of a path that is gone, the directories that are empty now, but for the system's own
   at=${1%/*}
   while :; do
-    case $at in '' | /etc | /opt | /usr | /usr/local | /usr/local/bin | /usr/local/share | /etc/systemd/system | /etc/sysusers.d) return ;; esac
+    case $at in '' | /etc | /opt | /usr | /usr/local | /usr/local/bin | /usr/local/share | /etc/systemd/system) return ;; esac
     find "$root$at" -depth -type d -empty -delete 2>/dev/null || :
     [ ! -e "$root$at" ] || return 0
     at=${at%/*}
@@ -103,7 +106,7 @@ has_table() { nft list table $1 >/dev/null 2>&1; }
 # shellcheck disable=SC2086
 take_table() { ! has_table "$1" || nft delete table $1; }
 
-has_chains() { for tool in iptables ip6tables; do ! $tool-save 2>/dev/null | grep -q "^:$1" || return 0; done; return 1; }
+has_chains() { for tool in iptables ip6tables; do ! $tool-save 2>/dev/null | grep "^:$1" >/dev/null || return 0; done; return 1; }
 take_chains() { # first what leads there, then what they hold, then they; nothing else of those tables is touched
   for tool in iptables ip6tables; do
     saved=$($tool-save 2>/dev/null) || continue
@@ -144,7 +147,7 @@ has_directory() {
   [ -d "$root$1" ] || return 1
   ! stays "$1" || [ -n "$(find "$root$1/" -mindepth 1 -print -quit)" ]
 }
-stays() { [ -L "$root$1" ] || mounted | grep -qxF "$1"; } # a place that somebody else has made for it
+stays() { [ -L "$root$1" ] || [ -n "$(mounted | grep -xF "$1")" ]; } # a place that somebody else has made for it
 mounted() { while read -r _ _ _ _ at _; do printf '%b\n' "$at"; done <"$root/proc/self/mountinfo"; }
 below() { # what is mounted below a directory, the deepest first
   real=$(readlink -f "$root$1"); real=${real#"$root"}
@@ -155,8 +158,8 @@ take_directory() { # never through a mount: a volume's data is not ours
   below "$1" | while IFS= read -r at; do
     timeout 10 umount -- "$root$at" 2>/dev/null || umount -l -- "$root$at" 2>/dev/null || :
   done
-  still=$(below "$1" | head -n 1)
-  [ -z "$still" ] || { echo "$still is mounted below it and cannot be unmounted"; return; }
+  still=$(below "$1" | tr '\n' ' ')
+  [ -z "$still" ] || { echo "${still% } is mounted below it and cannot be unmounted"; return; }
   if stays "$1"; then find "$root$1/" -xdev -mindepth 1 -delete; else rm -rf --one-file-system -- "$root$1"; fi
 }
 "$@"

@@ -50,8 +50,10 @@ def reset(c: Context, host: str = "", yes: bool = False) -> None:
         if found.changes:
             with session.console.step("reset") as tell:
                 take(cluster, found, tell)
-    session.console.result(f"nothing of the kit is left on {', '.join(plan.host.name for plan in found.plans) or 'them'}")
-    if found.changes:
+    if not found.changes:
+        session.console.result("nothing of the kit is there")
+    else:
+        session.console.result(f"nothing of the kit is left on {', '.join(plan.host.name for plan in found.plans)}")
         session.console.result("settings of the kernel and its modules stay until a reboot")
         session.console.result(f"{session.state} keeps the authorities: a push makes the cluster again; remove it if that is not wanted")
     if found.silent:

@@ -158,7 +158,7 @@ def test_nothing_of_ours_is_left_and_all_that_is_not_ours_stays(used: FakeHost, 
     assert not [
         path for path in ("/etc/etcd", "/opt/cni", "/var/lib/kubelet", "/run/hardway", "/run/containerd") if used.path(path).exists()
     ]
-    assert [path for path in ("/etc/systemd/system", "/etc/sysusers.d", "/usr/local/bin", "/opt") if not used.path(path).exists()] == []
+    assert [path for path in ("/etc/systemd/system", "/usr/local/bin", "/opt") if not used.path(path).exists()] == []
     assert listed(used.path("/sys/class/net")) == ["eth0"]
     assert listed(used.path("/programs")) == []
     assert planned(used).changes == ()
@@ -226,7 +226,7 @@ def test_nothing_is_removed_through_a_mount(used: FakeHost) -> None:
     left = reset(used)
 
     assert (volume / "precious").exists()
-    assert [line for line in left if line.startswith("directory /var/lib/kubelet: /var/lib/kubelet/pods/1/volume is mounted below it")]
+    assert [line for line in left if line.startswith("directory /var/lib/kubelet: /var/lib/kubelet/pods/1/volume")]
     assert used.path("/var/lib/hardway/managed").exists()  # it is still known what is ours
 
     used.path("/busy").unlink()
@@ -315,11 +315,21 @@ def test_what_a_push_that_died_has_begun_goes_too(used: FakeHost) -> None:
 
     assert PurePosixPath("/etc/kubernetes/kubelet/new") not in found(used).files
     (txn / "commit").touch()
-    assert PurePosixPath("/etc/kubernetes/kubelet/new") in found(used).files
+    assert PurePosixPath("/etc/kubernetes/kubelet/new") in found(used).gone  # not yet there
     used.path("/etc/kubernetes/kubelet/new").write_text("moved already")
+    assert PurePosixPath("/etc/kubernetes/kubelet/new") in found(used).files
 
     assert reset(used) == ()
     assert there(used) == ["etc/theirs"]
+
+
+def test_of_a_reset_that_was_cut_short_only_the_rest_is_shown(used: FakeHost) -> None:
+    used.path(f"{UNITS}/kubelet.service").unlink()
+
+    shown = [change.what for change in planned(used).changes]
+    assert "kubelet.service" not in shown
+    assert f"{UNITS}/kubelet.service" not in shown
+    assert "directory /var/lib/kubelet" in shown  # it is still known whose that is
 
 
 def test_a_unit_that_does_not_stop_is_told(used: FakeHost) -> None:
