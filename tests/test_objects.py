@@ -174,3 +174,17 @@ def test_the_first_binding_is_made_as_system_masters() -> None:
 def test_an_object_that_the_api_server_refuses_is_named_with_its_words() -> None:
     with pytest.raises(Mistake, match="clusterrolebinding/hardway:administrators: the API server refuses it: spec is wrong"):
         surveyed(FakeApi(refuses="spec is wrong"))
+
+
+def test_a_node_whose_worker_has_left_the_inventory_is_told_and_left_alone() -> None:
+    api = full()
+    node = {"metadata": {"name": "worker-8", "labels": {render.LABEL: render.OWNER}}}
+    api.there["/api/v1/nodes/worker-8"] = {"apiVersion": "v1", "kind": "Node", **node}
+
+    (finding,) = objects.departed(cast("Cluster", api))
+
+    assert finding.warning
+    assert str(finding).startswith("node/worker-8: is no worker of the inventory, and is left alone; put it back")
+    assert surveyed(api) == []
+    api.answers = False
+    assert objects.departed(cast("Cluster", api)) == ()

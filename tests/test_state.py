@@ -120,3 +120,13 @@ def test_a_draft_is_refused_whole_if_somebody_else_has_issued_meanwhile(state: S
             draft.keep()
 
     assert state.read("pki/etcd/authority-2026a.pem") == b"theirs"
+
+
+def test_what_is_removed_is_gone_and_what_is_gone_already_is_no_matter(state: State) -> None:
+    state.write("pki/a.pem", b"key")
+    state.write("pki/b.pem", b"key")
+
+    state.remove("pki/a.pem")
+    state.remove("pki/a.pem")
+
+    assert state.glob("pki/*") == ("pki/b.pem",)
