@@ -5,8 +5,6 @@ Without them the hosts of a lab share one tree, and the kubelets of two workers 
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path, PurePosixPath
 
@@ -82,8 +80,8 @@ def empty(groups: tuple[Path, ...], within: float = 20) -> None:
     deadline = time.monotonic() + within
     while left := frozenset[int]().union(*map(processes, groups)):
         for pid in left:
-            if Process.of(pid):
-                os.kill(pid, signal.SIGKILL)
+            if process := Process.of(pid):
+                process.kill()
         if time.monotonic() > deadline:
             raise Mistake.at("lab", f"processes {sorted(left)} do not end", "see what they wait for in /proc/PID/stack, then run it again")
         time.sleep(0.02)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -101,7 +100,7 @@ class Container:
         keeper, patience = self.keeper, time.monotonic() + 1
         while keeper and keeper.runs:  # it ends by itself, and buries nspawn; but not if a reboot came between
             if time.monotonic() > patience:
-                os.kill(keeper.pid, signal.SIGKILL)
+                keeper.kill()
             time.sleep(0.01)
         cgroups.empty(self.groups)
         network.remove(self.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -77,6 +78,12 @@ class Process:
     @property
     def runs(self) -> bool:
         return Process.of(self.pid) == self
+
+    def kill(self) -> None:
+        """End it at once, unless it has ended by itself, which may be at this moment."""
+        if self.runs:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from ipaddress import IPv4Network
@@ -95,6 +96,16 @@ def test_a_number_that_another_process_has_now_is_not_the_recorded_process(tmp_p
 
     (tmp_path / "record").write_text(f"{me.pid} {me.start - 1}\n")
     assert Process.recorded(tmp_path / "record") is None
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_killed_without_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    process = Process.of(child.pid)
+    assert process
+    process.kill()
+    assert child.wait() == -signal.SIGKILL
+    monkeypatch.setattr(Process, "runs", True)  # as it was a moment ago
+    process.kill()
 
 
 def test_a_process_that_has_ended_and_is_not_yet_buried_does_not_run() -> None:
