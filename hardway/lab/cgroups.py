@@ -5,6 +5,7 @@ Without them the hosts of a lab share one tree, and the kubelets of two workers 
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path, PurePosixPath
 
