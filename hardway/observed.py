@@ -47,7 +47,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Who listens at a TCP port; without a program where that was not looked up, as nobody asks while every unit runs."""
+    """Who listens at a TCP port, as far as we may see that. Not looked for where all our units run."""
 
     port: int
     process: int = 0

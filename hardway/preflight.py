@@ -145,6 +145,8 @@ def _programs(case: Case) -> Iterator[Finding]:
 
 
 def _kernel(case: Case) -> Iterator[Finding]:
+    if case.runs:
+        return  # what runs has what it needs, and a host is not asked for it again
     needs = [need for _, need in case.needs]
     lacking = _sorted(module for need in needs for module in need.modules if module not in case.ground.modules)
     for module in lacking:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 
 from hardway.observed import Asked, Ground, Listener, Setting
 
+SETTINGS = "/proc/sys/"
+OF_EVERY_HOST = ("/proc/sys/kernel/hostname", "/proc/sys/kernel/osrelease")
 WORD = re.compile(r"[A-Za-z0-9/][A-Za-z0-9@_.:+/-]*")
 
 
 def words(asked: Asked) -> Iterator[str]:
-    """A line for each thing; a name that could mean something else on its way is a bug of ours."""
-    lines = [
+    """A word for each thing; a name that could mean something else on its way is a bug of ours."""
+    named = [
         *(("program", name) for name in asked.programs),
         *(("module", name) for name in asked.modules),
         *(("setting", name.replace(".", "/")) for name in asked.settings),
@@ -22,42 +26,68 @@ def words(asked: Asked) -> Iterator[str]:
         *(("name", name) for name in asked.names),
         *(("path", str(path)) for path in asked.paths),
     ]
-    for kind, name in lines:
+    for kind, name in named:
         if not WORD.fullmatch(name):
             raise ValueError(f"not a {kind}: {name!r}")
-        yield f"{kind} {name}"
+        yield f"{kind}={name}"
 
 
-def parse(said: Mapping[str, Sequence[Sequence[str]]]) -> Ground:
-    """The lines of a reply by their first word, as what they say."""
-    facts = {row[0]: row[1] for row in said.get("fact", ())}
-    version = "2" if facts.get("cgroup") == "cgroup2fs" else "1"
-    holders: dict[str, tuple[int, str, str]] = {}
-    for inode, process, unit, *program in said.get("holder", ()):
-        holders.setdefault(inode, (int(process), unit, "\t".join(program)))
-    listeners = {}
-    for port, inode in said.get("listener", ()):
-        holder, of, name = holders.get(inode, (0, "", ""))
-        listeners[port, holder] = Listener(port=int(port, 16), process=holder, program=name, unit=of)
+def parse(said: Mapping[str, Sequence[Sequence[str]]], files: str, root: str) -> Ground:
+    """What a host says by lines of words, and the files of the kernel that it gives as they are."""
+    read: dict[str, list[str]] = defaultdict(list)
+    for line in files.splitlines():
+        path, _, text = line.removeprefix(root).partition(":")
+        read[path].append(text)
+
+    def first(path: str) -> str:
+        return next((text.strip() for text in read[path]), "")
+
+    version_2 = first("/sys/fs/cgroup/cgroup.controllers").split()
+    version_1 = [words[0] for words in map(str.split, read["/proc/cgroups"]) if words[-1:] == ["1"]]
+    writable = {name for (name,) in said.get("writable", ())}
+    settings = [path.removeprefix(SETTINGS) for path in read if path.startswith(SETTINGS) and path not in OF_EVERY_HOST]
     return Ground(
-        user=int(facts.get("user", 0)),
-        kernel=facts.get("kernel", ""),
-        hostname=facts.get("hostname", ""),
-        machine_id=facts.get("machine_id", ""),
-        product_uuid=facts.get("product_uuid", ""),
-        swap=tuple(name for (name,) in said.get("swap", ())),
-        controllers=frozenset(name for of, name in said.get("controller", ()) if of == version),
-        networks=tuple(IPv4Network((_address(to), str(_address(mask)))) for to, mask in said.get("network", ())),
-        addresses=frozenset(IPv4Address(address) for (address,) in said.get("address", ())),
-        modules=frozenset(name for (name,) in said.get("module", ())),
-        settings={
-            name.replace("/", "."): Setting(value="\t".join(value), writable=writable == "w")
-            for name, writable, *value in said.get("setting", ())
-        },
+        user=next((int(text.split()[1]) for text in read["/proc/self/status"] if text.startswith("Uid:")), 0),
+        kernel=first("/proc/sys/kernel/osrelease"),
+        hostname=first("/proc/sys/kernel/hostname"),
+        machine_id=first("/etc/machine-id"),
+        product_uuid=first("/sys/class/dmi/id/product_uuid"),
+        swap=tuple(text.split()[0] for text in read["/proc/swaps"][1:]),
+        controllers=frozenset(version_2 or version_1),
+        networks=tuple(_networks(read["/proc/net/route"])),
+        addresses=frozenset(_addresses(read["/proc/net/fib_trie"])),
+        modules=frozenset([name for (name,) in said.get("module", ())] + [text.split()[-1] for text in read["/proc/filesystems"]]),
+        settings={name.replace("/", "."): Setting(value=first(SETTINGS + name), writable=name in writable) for name in settings},
         names=frozenset(name for (name,) in said.get("name", ())),
-        listeners=tuple(listeners.values()),
+        listeners=tuple(_listeners(said)),
         paths=frozenset(PurePosixPath(path) for (path,) in said.get("path", ())),
     )
+
+
+def _networks(routes: Iterable[str]) -> Iterator[IPv4Network]:
+    """Those that need no gateway: https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html has numbers as these."""
+    for text in routes:
+        _, to, gateway, *_, mask = text.split("\t")[:8]
+        if gateway == "00000000":
+            yield IPv4Network((_address(to), str(_address(mask))))
+
+
+def _addresses(trie: Iterable[str]) -> Iterator[IPv4Address]:
+    address = ""
+    for text in trie:
+        if "|-- " in text:
+            address = text.rpartition(" ")[2]
+        elif "/32 host LOCAL" in text:
+            yield IPv4Address(address)
+
+
+def _listeners(said: Mapping[str, Sequence[Sequence[str]]]) -> Iterator[Listener]:
+    holders: dict[str, Listener] = {}
+    for inode, process, unit, *program in said.get("holder", ()):
+        holders.setdefault(inode, Listener(port=0, process=int(process), program="\t".join(program), unit=unit))
+    found = {int(port, 16): holders.get(inode) for port, inode in said.get("listener", ())}
+    for port, holder in found.items():
+        yield replace(holder, port=port) if holder else Listener(port=port)
 
 
 def _address(word: str) -> IPv4Address:

@@ -41,72 +41,82 @@ observe() { # verify, bytes of paths, of units, of what else is asked. Changes n
   [ -z "$units" ] || shown=$(systemctl show -p LoadState,ActiveState,SubState,UnitFileState,InvocationID,NRestarts,ActiveEnterTimestamp \
     -- $units | sed 's/^/unit\t/')
   [ -z "$shown" ] || printf '%s\n' "$shown"
-  [ -z "$asked" ] || { ground; printf '%s\n' "$asked" | answer; }
+  [ -z "$asked" ] || ground
 }
 mtu() { # of the interface that the default route leaves by
   while read -r device to _ _ _ _ _ mask _; do
     [ "$to$mask" != 0000000000000000 ] || { cat "$root/sys/class/net/$device/mtu"; return; }
   done 2>/dev/null <"$root/proc/net/route" || :
 }
-ground() { # what an installation would stand on
-  proc=$root/proc; hostname=$(line "$proc/sys/kernel/hostname")
-  ! resolves "$hostname" || say 'name\t%s\n' "$hostname"
-  say 'fact\t%s\t%s\n' user "$(id -u)" kernel "$(line "$proc/sys/kernel/osrelease")" hostname "$hostname" \
-    machine_id "$(line "$root/etc/machine-id")" product_uuid "$(line "$root/sys/class/dmi/id/product_uuid")"
-  sed '1d;s/[ \t].*//;s/^/swap\t/' "$proc/swaps" 2>/dev/null || :
-  while read -r controller _ _ on; do [ "$on" != 1 ] || say 'controller\t1\t%s\n' "$controller"; done 2>/dev/null <"$proc/cgroups" || :
-  for controller in $(line "$root/sys/fs/cgroup/cgroup.controllers"); do say 'controller\t2\t%s\n' "$controller"; done
-  while read -r _ to gateway _ _ _ _ mask _; do
-    [ "$gateway" != 00000000 ] || say 'network\t%s\t%s\n' "$to" "$mask"
-  done 2>/dev/null <"$proc/net/route" || :
-  sed -n '/|-- /h;/32 host LOCAL/{x;s/.*|-- /address\t/p;}' "$proc/net/fib_trie" 2>/dev/null | sort -u
-}
-resolves() { timeout 2 getent ahostsv4 "$1" >/dev/null 2>&1 </dev/null; }
-line() { ! IFS= read -r first 2>/dev/null <"$1" || printf %s "$first"; }
-answer() { # lines of a kind and a name
-  ports=''
-  while read -r kind what; do
-    case $kind in
-      program) ! command -v "$what" >/dev/null || say 'program\t%s\n' "$what" ;;
-      module) ! module "$what" || say 'module\t%s\n' "$what" ;;
-      setting) at=$proc/sys/$what
-        [ ! -e "$at" ] || say 'setting\t%s\t%s\t%s\n' "$what" "$([ ! -w "$at" ] || echo w)" "$(line "$at")" ;;
-      port) ports=${ports:+$ports|}$what ;;
-      name) ! resolves "$what" || say 'name\t%s\n' "$what" ;;
-      path) for at in "$root$what" "$root$what/"* "$root$what/".[!.]*; do
-        [ -d "$at" ] && [ "$at" = "$root$what" ] || [ ! -e "$at" ] || { say 'path\t%s\n' "$what"; break; }
+ground() { # what an installation would stand on. A command costs milliseconds, so there are few
+  proc=$root/proc ports='' modules='' files='' hostname='' release=''
+  for word in $asked; do
+    what=${word#*=}
+    case $word in
+      program=*) ! command -v "$what" >/dev/null || say 'program\t%s\n' "$what" ;;
+      module=*) ! loaded "$what" && modules="$modules $what" || say 'module\t%s\n' "$what" ;;
+      setting=*) files="$files $proc/sys/$what"; [ ! -w "$proc/sys/$what" ] || say 'writable\t%s\n' "$what" ;;
+      port=*) ports=${ports:+$ports|}$what ;;
+      name=*) ! resolves "$what" || say 'name\t%s\n' "$what" ;;
+      path=*) for at in "$root$what" "$root$what/"* "$root$what/".[!.]*; do
+        { [ -d "$at" ] && [ "$at" = "$root$what" ]; } || [ ! -e "$at" ] || { say 'path\t%s\n' "$what"; break; }
       done ;;
     esac
   done
-  [ -z "$ports" ] || listeners
+  { read -r hostname <"$proc/sys/kernel/hostname"; read -r release <"$proc/sys/kernel/osrelease"; } 2>/dev/null || :
+  [ -z "$hostname" ] || ! resolves "$hostname" || say 'name\t%s\n' "$hostname"
+  case $shown in *ActiveState=[!a]* | *ActiveState=activ[!e]*) # where all our units run, there is nothing to be found out by this
+    [ -z "$modules" ] || installed
+    [ -z "$ports" ] || listeners ;;
+  esac
+  say 'files\n'
+  # shellcheck disable=SC2086 # settings are words
+  grep -Hs '' "$proc/self/status" "$proc/sys/kernel/osrelease" "$proc/sys/kernel/hostname" "$proc/swaps" "$proc/cgroups" \
+    "$proc/filesystems" "$proc/net/route" "$proc/net/fib_trie" "$root/sys/fs/cgroup/cgroup.controllers" \
+    "$root/etc/machine-id" "$root/sys/class/dmi/id/product_uuid" $files || :
 }
-module() { # loaded, built in, or there to be loaded; where its files are not at hand, as in a container, it shows by what it does
+resolves() {
+  while read -r address names; do
+    for name in $names; do [ "$name" != "$1" ] || [ "${address#\#}" != "$address" ] || return 0; done
+  done 2>/dev/null <"$root/etc/hosts" || :
+  timeout 2 getent ahostsv4 "$1" >/dev/null 2>&1 </dev/null
+}
+loaded() { # a module that is built in may show only by what it does
   [ ! -e "$root/sys/module/$1" ] || return 0
-  tree=$root/lib/modules/$(line "$proc/sys/kernel/osrelease")
-  ! grep -qs "/$1\.ko" "$tree/modules.dep" "$tree/modules.builtin" || return 0
   case $1 in
-    overlay) grep -qsw overlay "$proc/filesystems" ;;
     br_netfilter) [ -e "$proc/sys/net/bridge" ] ;;
     nf_conntrack) [ -e "$proc/sys/net/netfilter/nf_conntrack_max" ] ;;
-    nf_tables | nft_*) # one look for all of them; without nft that is what is missing
-      [ -n "${nft:-}" ] || { nft=yes; ! command -v nft >/dev/null || nft -c "$rules" >/dev/null 2>&1 </dev/null || nft=no; }
-      [ "$nft" = yes ] ;;
     *) return 1 ;;
   esac
 }
-rules='add table ip hardway-preflight; add chain ip hardway-preflight x { type nat hook postrouting priority 0; }
-  add rule ip hardway-preflight x fib daddr type local numgen random mod 2 0 masquerade'
-listeners() { # who holds them is looked up only if a unit of ours does not run
+installed() { # built in or there to be loaded; in a container, where no file says so, nftables are asked, by rules that are not kept
+  tree=$root/lib/modules/$release
+  if [ -e "$tree" ]; then
+    for module in $modules; do ! grep -qs "/$module\.ko" "$tree/modules.builtin" "$tree/modules.dep" || say 'module\t%s\n' "$module"; done
+    return
+  fi
+  case $modules in *nf_tables*) ;; *) return 0 ;; esac
+  ! command -v nft >/dev/null || nft -c 'add table ip hardway-preflight
+    add chain ip hardway-preflight x { type nat hook postrouting priority 0; }
+    add rule ip hardway-preflight x fib daddr type local numgen random mod 2 0 masquerade' >/dev/null 2>&1 </dev/null || return 0
+  for module in $modules; do
+    case $module in nf_tables | nft_*) say 'module\t%s\n' "$module" ;; esac
+  done
+}
+listeners() { # and who they are
   held=$(sed -nE "s/^ *[0-9]+: [0-9A-F]+:($ports) [0-9A-F:]+ 0A ([^ ]+ +){5}([0-9]+) .*/\1 \3/p" "$proc/net/tcp" "$proc/net/tcp6" 2>/dev/null) || :
   [ -n "$held" ] || return 0
-  printf '%s\n' "$held" | while read -r port inode; do say 'listener\t%s\t%s\n' "$port" "$inode"; done
-  case $shown in *ActiveState=[!a]* | *ActiveState=activ[!e]*) ;; *) return 0 ;; esac
+  which=''
+  # shellcheck disable=SC2086 # words, two by two
+  set -- $held
+  while [ $# -gt 0 ]; do say 'listener\t%s\t%s\n' "$1" "$2"; which="$which $2"; shift 2; done
   set -- -name none
-  for inode in $(printf '%s\n' "$held" | sed 's/.* //' | sort -u); do set -- "$@" -o -lname "socket:?$inode?"; done
+  for inode in $which; do set -- "$@" -o -lname "socket:?$inode?"; done
   find "$proc/"[0-9]*/fd \( "$@" \) -printf '%p %l\n' 2>/dev/null | while read -r at inode; do
-    at=${at%/fd/*} inode=${inode#*:?}
+    at=${at%/fd/*} inode=${inode#*:?} program=''
+    read -r program 2>/dev/null <"$at/comm" || :
     unit=$(sed -n 's|.*/\([^/]*\.service\).*|\1|p' "$at/cgroup" 2>/dev/null | tail -n 1)
-    say 'holder\t%s\t%s\t%s\t%s\n' "${inode%?}" "${at##*/}" "$unit" "$(line "$at/comm")"
+    say 'holder\t%s\t%s\t%s\t%s\n' "${inode%?}" "${at##*/}" "$unit" "$program"
   done
 }
 # A change within the clock's last tick would not show: what changed less than two seconds ago is hashed again.

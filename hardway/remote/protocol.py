@@ -121,8 +121,7 @@ def unit_words(units: Iterable[str]) -> list[str]:
 
 def observe(paths: Iterable[PurePosixPath], units: Iterable[str], asked: Asked, *, verify: bool = False) -> bytes:
     """Asks for facts, files, units and what else is asked."""
-    lines = "".join(f"{line}\n" for line in ground.words(asked)).encode()
-    parts = [nul_ended(path_words(paths)), nul_ended(unit_words(units)), lines]
+    parts = [nul_ended(path_words(paths)), nul_ended(unit_words(units)), " ".join(ground.words(asked)).encode()]
     sizes = " ".join(str(len(part)) for part in parts)
     return f"observe {'verify' if verify else 'trust'} {sizes}\n".encode() + b"".join(parts)
 
@@ -200,7 +199,8 @@ def parse_run(body: bytes, nonce: str) -> tuple[str, int, str]:
 def parse_observed(body: bytes, *, host: str, root: str, units: Sequence[str]) -> Observed:
     """One host's reply to `observe`."""
     said: dict[str, list[list[str]]] = {}
-    for line in body.decode(errors="surrogateescape").split("\n"):
+    text, _, files_read = body.decode(errors="surrogateescape").partition("\nfiles\n")
+    for line in text.split("\n"):
         word, *rest = line.split("\t")
         said.setdefault(word, []).append(rest)
 
@@ -217,7 +217,7 @@ def parse_observed(body: bytes, *, host: str, root: str, units: Sequence[str]) -
             files[path] = OnDisk(sha256=digest, mode=int(mode, 8), owner=owner)
     return Observed(
         facts=parse_facts(dict(said.get("fact", [])), [name for (name,) in said.get("program", [])], host),
-        ground=ground.parse(said),
+        ground=ground.parse(said, files_read, root),
         files=files,
         units=parse_units([row[0] for row in said.get("unit", [])], units, host),
         managed=frozenset(PurePosixPath(path) for path, _, _ in said.get("managed", [])),
