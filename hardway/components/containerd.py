@@ -94,6 +94,7 @@ LEAVES = (
     Trace("directory", "/var/lib/containerd"),
     Trace("directory", "/run/containerd"),
     Trace("directory", "/var/lib/cni"),
+    Trace("directory", "/opt/containerd"),
 )
 
 COMPONENT = Component(

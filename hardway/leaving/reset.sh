@@ -52,7 +52,10 @@ take_file() {
 tidy() { # of a path that is gone, the directories that are empty now, but for the system's own
   at=${1%/*}
   while :; do
-    case $at in '' | /etc | /opt | /usr | /usr/local | /usr/local/bin | /usr/local/share | /etc/systemd/system) return ;; esac
+    case $at in
+      '' | /etc | /etc/systemd/system | /opt | /run | /usr | /usr/libexec | /usr/local | /usr/local/bin | /usr/local/share) return ;;
+      /var | /var/lib | /var/log) return ;;
+    esac
     find "$root$at" -depth -type d -empty -delete 2>/dev/null || :
     [ ! -e "$root$at" ] || return 0
     at=${at%/*}
@@ -93,6 +96,7 @@ take_namespaces() {
     umount -- "$one" 2>/dev/null || umount -l -- "$one" 2>/dev/null || :
     rm -f -- "$one"
   done
+  rmdir "$root/run/netns" 2>/dev/null || : # if nobody else has one
 }
 
 has_interface() { [ -e "$root/sys/class/net/$1" ]; }
@@ -160,6 +164,6 @@ take_directory() { # never through a mount: a volume's data is not ours
   done
   still=$(below "$1" | tr '\n' ' ')
   [ -z "$still" ] || { echo "${still% } is mounted below it and cannot be unmounted"; return; }
-  if stays "$1"; then find "$root$1/" -xdev -mindepth 1 -delete; else rm -rf --one-file-system -- "$root$1"; fi
+  if stays "$1"; then find "$root$1/" -xdev -mindepth 1 -delete; else rm -rf --one-file-system -- "$root$1" && tidy "$1"; fi
 }
 "$@"

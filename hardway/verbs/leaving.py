@@ -45,7 +45,7 @@ def reset(c: Context, host: str = "", yes: bool = False) -> None:
             session.console.warn(finding)
         _show(session, found.plans)
         if found.changes and not yes:
-            session.console.result(f"\n{found.changes} things would go, and the cluster with them; add --yes if that is meant")
+            session.console.result(f"\n{found.changes} things would go for good; add --yes if that is meant")
             raise Exit(code=PENDING)
         if found.changes:
             with session.console.step("reset") as tell:
