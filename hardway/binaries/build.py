@@ -35,8 +35,16 @@ class _Narration:
                 self.packages += 1
 
 
-def build(source: Source, programs: Sequence[str], arch: str, scratch: Path, tell: Callable[[str], None]) -> tuple[dict[str, Path], str]:
-    """Build programs into a scratch folder in one `go build`; gives their files, and a line on where they come from."""
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A program in the scratch folder, and a line on where it comes from."""
+
+    path: Path
+    origin: str
+
+
+def build(source: Source, programs: Sequence[str], arch: str, scratch: Path, tell: Callable[[str], None]) -> dict[str, Built]:
+    """Build programs into a scratch folder, those of Go in one `go build`."""
     name = f"{source.project.name} {source.version}"
     release = compiler(source.upstream)
     _check_disk(source, scratch)
@@ -51,12 +59,18 @@ def build(source: Source, programs: Sequence[str], arch: str, scratch: Path, tel
     tell(f"{name}: building {', '.join(programs)} for {arch} from {source.module} with {release}")
     out = scratch / "go-build"
     out.mkdir()
-    made = {program: toolchain.compile(source.file(program), out / program, version=source.version) for program in of_c}
+    made = {
+        program: Built(
+            toolchain.compile(source.file(program), out / program, version=source.version), f"{toolchain.compiler} build of {source.module}"
+        )
+        for program in of_c
+    }
     if of_go := [program for program in programs if program not in of_c]:
         packages = [source.project.programs[program] for program in of_go]
         _go_build(["go", "build", "-v", *_flags(source), "-o", f"{out}/", *packages], source.folder, env, name, tell)
-        made |= {program: out / _built_name(package) for program, package in zip(of_go, packages, strict=True)}
-    return made, f"Go build of {source.module}, {release}"
+        origin = f"Go build of {source.module}, {release}"
+        made |= {program: Built(out / _built_name(package), origin) for program, package in zip(of_go, packages, strict=True)}
+    return made
 
 
 def _flags(source: Source) -> list[str]:

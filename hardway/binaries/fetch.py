@@ -204,9 +204,9 @@ class _Wanted:
                 f"upstream/{self.project.name}/go.sum is of another version, and the inventory says binaries.pins: required",
                 "set the version that upstream/ has, or run ./inv binaries --lock where the release site can be reached",
             )
-        made, origin = build(sources, list(names), self.arch, scratch, self.tell)
-        entries = {name: self.shelf.put(sources.key, name, path, origin=origin) for name, path in made.items()}
-        return {name: self._binary(name, sources.key, entry, origin) for name, entry in entries.items()}
+        made = build(sources, list(names), self.arch, scratch, self.tell)
+        entries = {name: self.shelf.put(sources.key, name, one.path, origin=one.origin) for name, one in made.items()}
+        return {name: self._binary(name, sources.key, entry, entry.origin) for name, entry in entries.items()}
 
     def _binary(self, name: str, place: str, entry: Entry, source: str) -> Binary:
         return Binary(

@@ -82,6 +82,31 @@ def test_each_program_has_its_own_name_whatever_its_package_is_called(builder: O
     assert builder.bring("etcd")["etcd"].source == "local cache"
 
 
+@pytest.mark.usefixtures("fake_go")
+def test_what_is_in_no_release_is_built_beside_what_is_downloaded(operator: Operator, kubectl: bytes) -> None:
+    brought = operator.bring("kubectl", "agnhost")
+
+    assert brought["kubectl"].path.read_bytes() == kubectl
+    assert brought["agnhost"].source == "Go build of k8s.io/kubernetes@v1.37.2, go1.26.8"
+    assert {one.source for one in operator.bring("kubectl", "agnhost").values()} == {"local cache"}
+
+
+def test_tags_and_the_c_compiler_reach_the_build_that_needs_them(builder: Operator, fake_go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gcc", "pkg-config"):
+        (fake_go / name).write_text("#!/bin/sh\n")
+        (fake_go / name).chmod(0o755)
+    monkeypatch.setenv("CGO_CFLAGS", "-march=mine")
+    monkeypatch.setenv("CC", "mine")
+
+    builder.bring("runc", arch=HERE)
+
+    argv = (fake_go / "argv").read_text().splitlines()
+    assert argv[argv.index("-tags") + 1] == "seccomp,netgo,osusergo"
+    assert argv[argv.index("-ldflags") + 1] == "-s -w -extldflags -static"
+    env = dict(line.split("=", 1) for line in (fake_go / "env").read_text().splitlines() if line.startswith(("CGO", "CC=", "PKG")))
+    assert env == {"CGO_ENABLED": "1", "CC": "gcc", "PKG_CONFIG": "pkg-config"}
+
+
 def test_kubernetes_is_stamped_in_both_places_from_what_the_proxy_says(builder: Operator, fake_go: Path) -> None:
     builder.bring("kubectl")
 

@@ -73,5 +73,6 @@ def test_runc_and_pause_are_static_and_tell_their_versions(operator: Operator) -
     assert "runc version 1.5.2\n" in said["runc"]
     assert "libseccomp: " in said["runc"]
     assert said["pause"] == "pause.c v1.37.2\n"
+    assert brought["pause"].origin == "gcc build of k8s.io/kubernetes@v1.37.2"
     for one in brought.values():
         assert b"ld-linux" not in one.path.read_bytes()[:4096]

@@ -181,6 +181,15 @@ def test_a_busybox_of_another_architecture_is_refused() -> None:
         Busybox.here(foreign, what="it")
 
 
+def test_a_busybox_without_a_shell_is_refused(busybox: Path) -> None:
+    source = busybox.with_suffix(".c")
+    source.write_text("int main(void) { return 1; }\n")
+    Toolchain.of(HERE).compile(source, busybox, version="1")
+
+    with pytest.raises(Mistake, match=r"has no list of its applets with bin/sh in it; `apt-get install busybox-static`"):
+        Busybox.here(HERE, what="it")
+
+
 def test_programs_may_stand_anywhere_in_an_image(tmp_path: Path) -> None:
     (tmp_path / "etcd").write_text("etcd")
     image = Image(

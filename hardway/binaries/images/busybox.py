@@ -34,8 +34,10 @@ class Busybox:
             )
         if _is_dynamic(path):
             raise Mistake.at(what, f"{path} needs libraries, and an image has none", _STEP)
-        listed = subprocess.run([path, "--list-full"], check=True, capture_output=True, text=True).stdout
-        return cls(path=path, applets=tuple(f"/{applet}" for applet in listed.split()))
+        listed = subprocess.run([path, "--list-full"], check=False, capture_output=True, text=True).stdout.split()
+        if "bin/sh" not in listed:
+            raise Mistake.at(what, f"{path} has no list of its applets with bin/sh in it", _STEP)
+        return cls(path=path, applets=tuple(f"/{applet}" for applet in listed))
 
 
 def _machine(path: Path) -> int:
