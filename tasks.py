@@ -1,11 +1,28 @@
 """The verbs of ./inv, group by group: a table of contents, no logic."""
 
-from hardway.verbs import binaries, certs, develop, etcd, hosts, inventory, kubeconfig, kubectl, lab, leaving, push, smoke, status, up
+from hardway.verbs import (
+    binaries,
+    certs,
+    develop,
+    etcd,
+    hosts,
+    inventory,
+    kubeconfig,
+    kubectl,
+    lab,
+    leaving,
+    preflight,
+    push,
+    smoke,
+    status,
+    up,
+)
 from hardway.verbs.program.cli import Cli
 
 CONTENTS = {
     "The cluster": {
         "up": up.up,
+        "preflight": preflight.preflight,
         "plan": push.plan,
         "push": push.push,
         "status": status.status,

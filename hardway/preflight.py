@@ -80,6 +80,7 @@ def asked(inventory: Inventory, components: Iterable[Component]) -> Asked:
         ports=tuple(sorted({port for need in needs for port in need.ports})),
         names=(inventory.endpoint.name,) if inventory.endpoint.name else (),
         paths=(*OTHERS, *(path for need in needs for path in need.new), *(VENDOR / component.unit for component in mine)),
+        certificates=tuple(own.path for component in mine if (own := component.own(inventory))),
     )
 
 
@@ -133,9 +134,7 @@ def _room(case: Case) -> Iterator[Finding]:
         yield case.error(f"{facts.disk_free >> 20} MiB free under /var/lib", f"make room for {DISK >> 20} MiB")
     needed = MEMORY + sum(need.memory for _, need in case.needs)
     if facts.memory >> 20 < needed:
-        yield case.error(
-            f"it has {facts.memory >> 20} MiB of memory", f"what it carries takes {needed} MiB: give it more, or fewer roles"
-        )
+        yield case.error(f"it has {facts.memory >> 20} MiB of memory", f"what it carries takes {needed} MiB: give it more, or fewer roles")
 
 
 def _programs(case: Case) -> Iterator[Finding]:
