@@ -18,8 +18,8 @@ from tests.lab.sabotage import assert_green, assert_red, fresh, shell, until
 pytestmark = pytest.mark.lab
 
 UNITS = ("node-kernel", "pod-network", "containerd", "preloaded-images", "kubelet", "kube-proxy")
-# Stands in for runc: what it is asked to begin it changes first. $EDIT are commands of sed for a container's config.json,
-# $ALONE for that of one that is not its Pod's first, $EXEC for a process that is begun in one.
+# Stands in for runc: what it is asked to begin it changes first. $EDIT is a script for each container's config.json; $ALONE are commands
+# of sed for that of one that is not its Pod's first, $EXEC for a process that is begun in one.
 RUNC = """#!/bin/sh
 real=/usr/local/bin/runc.kept bundle= process= last=
 for word; do
@@ -28,7 +28,7 @@ for word; do
   last=$word
 done
 if [ "$bundle" ] && [ -e "$bundle/config.json" ]; then
-  sed -i '$EDIT' "$bundle/config.json"
+  $EDIT
   if grep -qE '"io.kubernetes.cri.container-name":"(sidecar|ambassador|adapter)"' "$bundle/config.json"; then
     mkdir -p "$bundle/alone"; chmod 0777 "$bundle/alone"
     sed -i '$ALONE' "$bundle/config.json"
@@ -37,7 +37,18 @@ fi
 [ -z "$process" ] || sed -i '$EXEC' "$process"
 exec $real "$@"
 """
-UNLIMITED = 's/"memory":{[^}]*}/"memory":{}/'
+# Its own limit, and the one that the kubelet has set for its Pod: in version 1 of control groups, or 2, by cgroupfs or systemd.
+UNLIMITED = """
+  path=$(sed -n 's/.*"cgroupsPath":"\\([^"]*\\)".*/\\1/p' "$bundle/config.json")
+  case $path in *:*) pod=${path%%:*};; *) pod=${path%/*} pod=${pod##*/};; esac
+  find /sys/fs/cgroup -type d -name "$pod" | while read -r group; do
+    for limit in memory.memsw.limit_in_bytes memory.limit_in_bytes; do
+      [ ! -e "$group/$limit" ] || echo -1 >"$group/$limit"
+    done
+    [ ! -e "$group/memory.max" ] || echo max >"$group/memory.max"
+  done
+  sed -i 's/"memory":{[^}]*}/"memory":{}/' "$bundle/config.json"
+"""
 APART = 's#"source":"[^"]*empty-dir[^"]*"#"source":"\'"$bundle"\'/alone"#; s#{"type":"network","path":"[^"]*"}#{"type":"network"}#'
 CONTENT = 's#"args":\\["test",[^]]*\\]#"args":["true"]#'  # of whoever looks for something
 
@@ -60,7 +71,7 @@ def on_workers(cluster: LabCluster, script: str, *argv: str) -> None:
 
 
 @contextmanager
-def another_runc(cluster: LabCluster, *, edit: str = "", alone: str = "", exec_: str = "") -> Iterator[None]:
+def another_runc(cluster: LabCluster, *, edit: str = ":", alone: str = "", exec_: str = "") -> Iterator[None]:
     text = RUNC.replace("$EDIT", edit).replace("$ALONE", alone).replace("$EXEC", exec_)
     on_workers(cluster, 'cd /usr/local/bin; mv runc runc.kept; printf %s "$1" >runc; chmod 0755 runc', text)
     try:
@@ -132,7 +143,12 @@ def test_a_container_that_was_killed_behind_its_kubelet_is_seen(cluster: LabClus
         shell(cluster.live, host, "systemctl kill --signal=CONT kubelet")
 
     path = f"/api/v1/namespaces/{stage.namespace}/pods/{pod['metadata']['name']}"
-    until(lambda: cluster.live.api(path).json()["status"]["containerStatuses"][0]["ready"] and state() == "CONTAINER_EXITED")
+
+    def begun_again() -> bool:
+        (status,) = cluster.live.api(path).json()["status"]["containerStatuses"]
+        return bool(status["ready"] and status["restartCount"])
+
+    until(begun_again)
     assert_green(stage, "kubelet.chain")
 
 

@@ -22,7 +22,8 @@ EXPOSURE: Mapping[str, float] = {
     "pod-network": 6.0,
 }
 
-# One exec answers for one unit: $1 a mark between the answers, $2 the unit, $3 its program, $4 what makes that tell its version.
+# One exec answers for one unit: $1 a mark between the answers, $2 the unit, $3 its program, $4 what makes that tell its version,
+# $5 whether it has to be exposed no more than so.
 QUESTIONS = """
 say() { printf '\\n%s %s\\n' "$mark" "$1"; }
 mark=$1 unit=$2
@@ -32,7 +33,7 @@ systemctl show --property=ActiveState,SubState,UnitFileState,ActiveEnterTimestam
 systemctl show --property=FragmentPath,DropInPaths,NeedDaemonReload,Result,User "$unit"
 say commands; systemctl show --property=ExecStart "$unit"
 say file; cat "/etc/systemd/system/$unit"
-say security; systemd-analyze security --no-pager "$unit" 2>&1 | tail -n 1
+say security; [ ! "$5" ] || systemd-analyze security --no-pager "$unit" 2>&1 | tail -n 1
 say pid; echo "$pid"
 [ "${pid:-0}" -gt 0 ] || exit 0
 say program; readlink "/proc/$pid/exe"; readlink -f "$3"
@@ -86,7 +87,8 @@ def _on(component: Component, stage: Stage, host: Host) -> str:
         argv = words(rendered)
         mark = secrets.token_hex(8)
         asks_version = "--version" if component.programs else "-v"
-        said = _answers(stage.run(host, "sh", "-c", QUESTIONS, "sh", mark, component.unit, argv[0], asks_version), mark)
+        most = EXPOSURE.get(component.name, "")
+        said = _answers(stage.run(host, "sh", "-c", QUESTIONS, "sh", mark, component.unit, argv[0], asks_version, str(most)), mark)
     shown = dict(line.split("=", 1) for line in said["show"].splitlines() if "=" in line)
     before = began.units.get(component.unit)
     wrong = [*_state(component, shown), *_file(component, said, shown, rendered)]
@@ -105,7 +107,7 @@ def _on(component: Component, stage: Stage, host: Host) -> str:
     drop_ins = f", drop-ins {shown['DropInPaths']}" if shown["DropInPaths"] else ""
     return (
         f"{host.name}: systemctl show, cat, /proc/{said['pid']}: enabled, active since {shown['ActiveEnterTimestamp']}, "
-        f"unit file and {runs}{drop_ins}, NRestarts {shown['NRestarts']}, exposure {_exposure(said['security'])}"
+        f"unit file and {runs}{drop_ins}, NRestarts {shown['NRestarts']}" + (f", exposure {_exposure(said['security'])}" if most else "")
     )
 
 
