@@ -69,11 +69,11 @@ def survey(
     with ThreadPoolExecutor(max_workers=2) as beside:  # the API is asked while the hosts are
         asking, departed = beside.submit(objects.survey, cluster), beside.submit(objects.departed, cluster)
         observed, found = look(cluster, hosts, verify=verify)
-        changed = asking.result()
     for finding in (*preflight.merged(finding for finding in found if finding.warning), *departed.result()):
         warn(finding)
     if wrong := [finding for finding in found if not finding.warning]:
         raise Mistake(*wrong)
+    changed = asking.result()
     parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
     plans = {host: compare(host, parts[host.name], observed[host.name]) for host in hosts}
     texts = each([host for host in hosts if _updates(plans[host])], lambda host: _refused(cluster, plans[host]), AT_ONCE)
