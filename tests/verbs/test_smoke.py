@@ -24,7 +24,7 @@ def test_a_component_chooses_its_checks_in_the_order_of_the_list() -> None:
 def test_what_stops_things_is_left_out_where_nobody_has_asked_for_it() -> None:
     left_out = {check.name for check in CHECKS} - {check.name for check in harmless(CHECKS)}
 
-    losses = {"etcd.survives-member-loss", "cluster.survives-controller-loss", "controllers.node-loss"}
+    losses = {"etcd.survives-member-loss", "cluster.survives-controller-loss", "controllers.node-loss", "dns.survives-replica-loss"}
     takeovers = {"controllers.leader-takeover", "scheduler.leader-takeover"}
     assert left_out == {"lb.drops-dead-backend", *losses, *takeovers}
 

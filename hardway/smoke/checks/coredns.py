@@ -32,15 +32,18 @@ BACK = 90.0
 def resolves(stage: Stage) -> str:
     """Ask for names from Pods, as a program does and as a resolver does; where the cluster is ours, ask each replica too."""
     fleet = callers.fleet(stage)
-    one, headless = service(stage, fleet), service(stage, fleet, name=fleet.name, clusterIP="None")
+    one = service(stage, fleet)
+    headless = stage.once("headless", lambda: service(stage, fleet, name=fleet.name, clusterIP="None"))
     ours = bool(stage.inventory.hosts)
     servers = ["", *(pod["status"]["podIP"] for pod in _replicas(stage))] if ours else [""]
     evidence = []
     for pod in fleet.pods:
         domain = _domain(stage, pod)
         evidence.append(_by_program(stage, pod, one, fleet))
+        names = dict(_names(stage, one, headless, fleet, domain))
         for server in servers:
-            evidence += [_asked(stage, pod, name, wanted, server) for name, wanted in _names(stage, one, headless, fleet, domain)]
+            found = [f"{name} {_asked(stage, pod, name, wanted, server)}" for name, wanted in names.items()]
+            evidence.append(f"nslookup there, of {server or 'whom /etc/resolv.conf names'}: {'; '.join(found)}")
         evidence.append(_port_of(stage, pod, one, domain))
     return "\n".join((*evidence, *(() if ours else ("which Pods answer is not looked at on a cluster that is not ours",))))
 
@@ -76,7 +79,7 @@ def _by_program(stage: Stage, pod: Pod, one: Service, fleet: Fleet) -> str:
     """A line that says that a program reaches a Service by its short name."""
     name = pod["metadata"]["name"]
     eventually(stage, f"the Pod {name} to reach http://{one.name}", partial(_unknown, stage, pod, one, fleet), within=KNOWN)
-    return f"in the Pod {name} on {pod['spec']['nodeName']}: wget http://{one.name}/hostname: answered"
+    return f"in the Pod {name} on {pod['spec']['nodeName']}: http://{one.name} answers"
 
 
 def _unknown(stage: Stage, pod: Pod, one: Service, fleet: Fleet) -> str | None:
@@ -96,7 +99,7 @@ def _names(stage: Stage, one: Service, headless: Service, fleet: Fleet, domain: 
 
 
 def _asked(stage: Stage, pod: Pod, name: str, wanted: set[str], server: str) -> str:
-    """A line that says which addresses a name has."""
+    """The addresses that a name has, if they are those that it should have."""
     found: set[str] = set()
 
     def differ() -> str | None:
@@ -108,7 +111,7 @@ def _asked(stage: Stage, pod: Pod, name: str, wanted: set[str], server: str) -> 
     of = f" of {server}" if server else ""
     who = f"the Pod {pod['metadata']['name']} on {pod['spec']['nodeName']}"
     eventually(stage, f"{who} to be told{of} that {name} is {', '.join(sorted(wanted)) or 'there'}", differ, within=KNOWN)
-    return f"in {who}: nslookup {name}{f' {server}' if server else ''}: {', '.join(sorted(found))}"
+    return ", ".join(sorted(found))
 
 
 def _port_of(stage: Stage, pod: Pod, one: Service, domain: str) -> str:
@@ -122,7 +125,7 @@ def _port_of(stage: Stage, pod: Pod, one: Service, domain: str) -> str:
         return None if found else " ".join(said.split())
 
     eventually(stage, f"the SRV record {name}", differs, within=KNOWN)
-    return f"in the Pod {pod['metadata']['name']}: nslookup -type=srv {name}: port {kube_proxy.PORT} of {target}"
+    return f"nslookup -type=srv there: {name} is port {kube_proxy.PORT} of {target}"
 
 
 def _domain(stage: Stage, pod: Pod) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from hardway.smoke.verdict import Failed, Skipped, eventually, require
 PORT = 80
 TIMES = 16  # connections for each Pod behind a Service: with three, one in 10^8 runs misses a Pod by chance
 STICKY = 10  # to a Service that remembers its clients
+AT_ONCE = 8  # callers
 KNOWN = 30.0  # seconds until every node has a new Service's rules, or has them no more
 
 
@@ -61,45 +63,49 @@ def _proved(stage: Stage, kind: str, addresses: tuple[str, ...], more: tuple[Cal
     fleet = callers.fleet(stage)
     who = (*more, *callers.of_nodes(stage, fleet), *callers.of_pods(stage, fleet))
     plain, sticky = service(stage, fleet, type=kind), service(stage, fleet, type=kind, sessionAffinity="ClientIP")
-    yield f"{kind} {plain.name}, and {sticky.name} with sessionAffinity ClientIP, in front of {', '.join(fleet.backends)}"
-    for caller in who:
-        for address, port in plain.at(addresses):
-            yield _spread(stage, caller, address, port, fleet)
-        for address, port in sticky.at(addresses):
-            yield _stuck(stage, caller, address, port)
-    for one in (plain, sticky):
-        require(stage.request("DELETE", one.path), f"the Service {one.name} to be deleted")
-    for caller in who:
+
+    def reaches(caller: Caller) -> str:
+        spread = [_spread(stage, caller, address, port, fleet) for address, port in plain.at(addresses)]
+        stuck = [_stuck(stage, caller, address, port) for address, port in sticky.at(addresses)]
+        return f"{caller.name}: {'; '.join(spread + stuck)}"
+
+    def misses(caller: Caller) -> None:
         for address, port in plain.at(addresses):
             gone = partial(_still, caller, address, port)
             eventually(stage, f"{address}:{port} to be gone for {caller.name}", gone, within=KNOWN, look=caller.look)
-    yield f"both deleted: nobody answers there any more to {', '.join(caller.name for caller in who)}"
+
+    yield f"{kind} {plain.name}, and {sticky.name} with sessionAffinity ClientIP, in front of {', '.join(fleet.backends)}"
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield from pool.map(reaches, who)
+        for one in (plain, sticky):
+            require(stage.request("DELETE", one.path), f"the Service {one.name} to be deleted")
+        list(pool.map(misses, who))
+    yield "both deleted: nobody answers there any more to any of them"
 
 
 def _reached(stage: Stage, caller: Caller, address: str, port: int) -> None:
-    eventually(
-        stage, f"{caller.name} to reach {address}:{port}", lambda: caller.get(address, port).error or None, within=KNOWN, look=caller.look
-    )
+    expected = f"{caller.name} to reach {address}:{port}"
+    eventually(stage, expected, lambda: caller.get(address, port).error or None, within=KNOWN, look=caller.look)
 
 
 def _spread(stage: Stage, caller: Caller, address: str, port: int, fleet: Fleet) -> str:
-    """A line that says how connections are spread over all Pods."""
+    """How connections are spread over all Pods."""
     _reached(stage, caller, address, port)
     times = TIMES * len(fleet.backends)
     heard = caller.get(address, port, times)
     if heard.error or set(heard.answers) != set(fleet.backends):
         wanted = f"{times} connections of {caller.name} to {address}:{port} to reach each of {', '.join(fleet.backends)}"
         raise Failed(wanted, str(heard), caller.look)
-    return f"{times} connections of {caller.name} to {address}:{port}: {heard}"
+    return f"{address}:{port} {heard}"
 
 
 def _stuck(stage: Stage, caller: Caller, address: str, port: int) -> str:
-    """A line that says who has answered all connections of one client."""
+    """Who has answered all connections of one client."""
     _reached(stage, caller, address, port)
     heard = caller.get(address, port, STICKY)
     if heard.error or len(set(heard.answers)) != 1:
         raise Failed(f"{STICKY} connections of {caller.name} to {address}:{port} to reach one Pod", str(heard), caller.look)
-    return f"{STICKY} connections of {caller.name} to {address}:{port}: {heard}"
+    return f"{address}:{port} {heard}"
 
 
 def _still(caller: Caller, address: str, port: int) -> str | None:
