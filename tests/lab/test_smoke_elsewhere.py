@@ -15,15 +15,19 @@ from typing import Any
 
 import pytest
 
+from hardway.components import images
 from hardway.pki.issue import short_lived
 from hardway.smoke import CHECKS
-from hardway.smoke.removal import SELECTOR
+from hardway.smoke.removal import IN_A_SPACE, SELECTOR, place
 from tests.lab.conftest import ROOT, LabCluster
 
 pytestmark = pytest.mark.lab
 
 SPACE = "theirs"
-PASS = {"apiserver.ready", "apiserver.json", "scheduler.assigns", "scheduler.leader", "controllers.leader"}
+QUOTA = {"pods": "30", "services": "10", "services.nodeports": "4", "requests.cpu": "1", "requests.memory": "2Gi", "limits.memory": "2Gi"}
+SILENCE = {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+PROVED = {check.name for check in CHECKS if check.needs == {"api"}}
+READING = {check.name for check in CHECKS if check.needs == {"api"} and not any(one.writes for one in check.permissions)}
 
 
 class Theirs:
@@ -67,36 +71,38 @@ class Theirs:
 
     def smoke(self, kubeconfig: Path, *words: str) -> subprocess.CompletedProcess[str]:
         """With the inventory of another cluster: nothing of ours is used but its kubectl."""
-        argv = [str(ROOT / "inv"), "smoke", "--kubeconfig", str(kubeconfig), "--context", "there", *words]
+        image = images.reference(self.cluster.inventory, "agnhost")  # theirs is not brought to these hosts
+        argv = [str(ROOT / "inv"), "smoke", "--kubeconfig", str(kubeconfig), "--context", "there", "--image", image, *words]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300, stdin=subprocess.DEVNULL)
         print(f"$ {' '.join(argv)} -> {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
     def left(self) -> list[str]:
-        kinds = ("pods", "configmaps", "secrets", "serviceaccounts")
-        found = [self.cluster.live.api(f"/api/v1/namespaces/{SPACE}/{kind}?{SELECTOR}").json()["items"] for kind in kinds]
+        paths = [
+            *(place(SPACE, kind) for kind in IN_A_SPACE),
+            *(f"/api/v1/namespaces/{SPACE}/{kind}" for kind in ("secrets", "serviceaccounts")),
+        ]
+        found = [self.cluster.live.api(f"{path}?{SELECTOR}").json()["items"] for path in paths]
         return [one["metadata"]["name"] for items in found for one in items]
 
 
 @pytest.fixture(scope="module")
 def theirs(cluster: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theirs]:
-    """A namespace, and a node that could run Pods; both gone afterwards."""
+    """A namespace as a careful administrator gives one away: `restricted`, with a quota, and nobody may talk unless it is allowed."""
     live = cluster.live
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now, "lastTransitionTime": now}
-    resources = {"cpu": "1", "memory": "1Gi", "pods": "10"}
-    node = {
-        "metadata": {"name": SPACE, "labels": {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"}},
-        "status": {"conditions": [ready], "allocatable": resources},
-    }
-    assert live.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE}}).status == 201
-    assert live.request("POST", "/api/v1/nodes", node).status == 201
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    assert live.request("POST", "/api/v1/namespaces", {"metadata": {"name": SPACE, "labels": labels}}).status == 201
+    for path, body in (
+        (f"/api/v1/namespaces/{SPACE}/resourcequotas", {"metadata": {"name": "bounds"}, "spec": {"hard": QUOTA}}),
+        (f"/apis/networking.k8s.io/v1/namespaces/{SPACE}/networkpolicies", {"metadata": {"name": "silence"}, "spec": SILENCE}),
+    ):
+        assert live.request("POST", path, body).status == 201
     yield Theirs(cluster, tmp_path_factory.mktemp("theirs"))
     live.request("DELETE", f"/api/v1/namespaces/{SPACE}")
-    live.request("DELETE", f"/api/v1/nodes/{SPACE}")
-    for namespace in (SPACE, "kube-system"):
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    for at in (f"{rbac}/namespaces/{SPACE}/", f"{rbac}/namespaces/kube-system/", f"{rbac}/cluster"):
         for kind in ("roles", "rolebindings"):
-            live.request("DELETE", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/{kind}/hardway-smoke")
+            live.request("DELETE", f"{at}{kind}/hardway-smoke")
 
 
 def verdicts(done: subprocess.CompletedProcess[str]) -> dict[str, tuple[str, str]]:
@@ -112,7 +118,9 @@ def test_nothing_is_written_before_somebody_has_said_yes(theirs: Theirs) -> None
 
     assert done.returncode == 1
     assert f"server     {theirs.cluster.inventory.server}\nuser       kubernetes-admin\nnamespace  {SPACE}\n" in done.stderr
-    assert f"writes     create, delete configmaps in {SPACE}; create, delete pods in {SPACE}\n" in done.stderr
+    (writes,) = [line for line in done.stderr.splitlines() if line.startswith("writes ")]
+    assert f"create, delete configmaps in {SPACE}; create, delete networkpolicies in {SPACE}; create, delete pods in {SPACE}; " in writes
+    assert all(one.endswith(f" in {SPACE}") for one in writes.split("; "))
     assert "nothing was done; add --yes" in done.stderr
     assert theirs.left() == []
 
@@ -131,7 +139,7 @@ def test_a_user_with_the_printed_roles_alone_proves_what_can_be_proved(theirs: T
         "skipped",
         f"not allowed: create configmaps in {SPACE}, get configmaps in {SPACE}, delete configmaps in {SPACE}",
     )
-    assert passed(after) == PASS
+    assert passed(after) == PROVED
     assert {status for status, _ in verdicts(after).values()} == {"passed", "skipped"}
     assert set(verdicts(after)) == {check.name for check in CHECKS if "disruptive" not in check.needs}
     assert verdicts(after)["etcd.quorum"] == ("skipped", "it needs hosts")
@@ -163,9 +171,22 @@ def test_a_proxy_of_the_kubeconfig_is_used(theirs: Theirs) -> None:
         kubeconfig = theirs.kubeconfig(theirs.administrator(), **{"proxy-url": url})
         done = theirs.smoke(kubeconfig, "--read-only", "--json", "-")
 
-    assert passed(done) == {"apiserver.ready", "scheduler.leader", "controllers.leader"}
+    assert passed(done) == READING
     assert verdicts(done)["apiserver.json"] == ("skipped", "it writes, and this run is --read-only")
     assert asked[0].startswith(f"CONNECT {theirs.cluster.inventory.endpoint.address}:")
+
+
+def test_a_quota_without_room_for_a_pod_skips_what_needs_one(theirs: Theirs) -> None:
+    path = f"/api/v1/namespaces/{SPACE}/resourcequotas/bounds"
+    assert theirs.cluster.live.request("PATCH", path, {"spec": {"hard": {"pods": "0"}}}).status == 200
+    try:
+        done = theirs.smoke(theirs.kubeconfig(theirs.administrator()), "--yes", "--check", "proxy.clusterip", "--json", "-")
+    finally:
+        theirs.cluster.live.request("PATCH", path, {"spec": {"hard": {"pods": QUOTA["pods"]}}})
+
+    status, reason = verdicts(done)["proxy.clusterip"]
+    assert (status, "exceeded quota: bounds" in reason) == ("skipped", True)
+    assert theirs.left() == []
 
 
 @pytest.mark.parametrize(
