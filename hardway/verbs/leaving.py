@@ -50,12 +50,12 @@ def reset(c: Context, host: str = "", yes: bool = False) -> None:
         if found.changes:
             with session.console.step("reset") as tell:
                 take(cluster, found, tell)
-    if not found.changes:
-        session.console.result("nothing of the kit is there")
-    else:
+    if found.changes:
         session.console.result(f"nothing of the kit is left on {', '.join(plan.host.name for plan in found.plans)}")
         session.console.result("settings of the kernel and its modules stay until a reboot")
-        session.console.result(f"{session.state} keeps the authorities: a push makes the cluster again; remove it if that is not wanted")
+        session.console.result(_afterwards(session, host))
+    elif not found.silent:
+        session.console.result("nothing of the kit is there")
     if found.silent:
         raise Exit(f"{len(found.silent)} hosts did not answer and have what they had", 1)
 
@@ -98,6 +98,15 @@ def remove(c: Context, name: str, within: str = "5m", force: bool = False, keep_
     if any(host.name == name for host in session.inventory.hosts):
         path = c.config.hardway.inventory
         session.console.result(f"now take {name} out of {path} and run `./inv push`: then the others drop its route, else it comes back")
+
+
+def _afterwards(session: Session, host: str) -> str:
+    """What is left elsewhere, and what can be done with it."""
+    if not host:
+        return f"{session.state} keeps the authorities: a push makes the cluster again; remove it if that is not wanted"
+    if any(one.name == host for one in session.inventory.on("worker")):
+        return f"its Node is as if the machine were lost: `./inv push` puts it up again, `./inv worker.remove {host}` takes it out"
+    return "`./inv push` puts it up again"
 
 
 def _show(session: Session, plans: tuple[Plan, ...]) -> None:
