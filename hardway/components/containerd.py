@@ -95,6 +95,7 @@ LEAVES = (
     Trace("directory", "/run/containerd"),
     Trace("directory", "/var/lib/cni"),
     Trace("directory", "/opt/containerd"),
+    Trace("directory", "/run/nri"),
 )
 
 COMPONENT = Component(
