@@ -76,6 +76,7 @@ class Check:
     needs: frozenset[str] = frozenset({"api"})  # api, hosts, disruptive; namespace: one of its own
     permissions: tuple[Permission, ...] = ()  # of a check that runs on clusters of others too
     sabotage: str = ""  # how it is seen to fail; the test that does so carries the check's name
+    first: bool = False  # it takes long, so it begins before the others
     last: bool = False  # it looks back on the whole run, so it goes after the others
 
 

@@ -65,7 +65,7 @@ def run(checks: Sequence[Check], stage: Stage, *, have: Collection[str], tell: T
             done(_result(check, "skipped", 0.0, reason=f"it needs {', '.join(sorted(missing))}"))
     able = [check for check in checks if check.name not in found]
     alone = [check for check in able if "disruptive" in check.needs]
-    side_by_side = [check for check in able if check not in alone]
+    side_by_side = sorted((check for check in able if check not in alone), key=lambda check: not check.first)
     for wave in ([c for c in side_by_side if not c.last], *([c] for c in alone), [c for c in side_by_side if c.last]):
         pool = ThreadPoolExecutor(AT_ONCE)
         try:

@@ -168,6 +168,23 @@ def test_disruptive_checks_run_alone_and_those_that_look_back_run_last() -> None
     assert names == ["back", "x", "y", "a"]  # the report keeps the order of the list
 
 
+def test_what_takes_long_begins_before_the_others() -> None:
+    begun = threading.Event()
+
+    def waits(_: Any) -> str:
+        assert begun.wait(20)  # as many as there may be at once: nobody else would begin
+        return ""
+
+    def long(_: Any) -> str:
+        begun.set()
+        return ""
+
+    found = verdicts(*(check(f"c{i}", waits) for i in range(runner.AT_ONCE)), check("long", long, first=True))
+
+    assert {result.reason for result in found.values()} == {""}
+    assert list(found)[-1] == "long"  # the report keeps the order of the list
+
+
 def test_an_interrupted_run_makes_waiting_checks_give_up_and_begins_no_other() -> None:
     stage, begun = FakeStage(), []
 

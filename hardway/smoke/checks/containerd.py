@@ -96,6 +96,7 @@ CHECKS = (
         proves="containerd and runc, of the declared versions, run a container to its end, tell its exit code, and leave nothing of it",
         run=runs,
         needs=frozenset({"api", "hosts"}),
+        first=True,
         sabotage="another runc stands in for the declared one",
     ),
 )

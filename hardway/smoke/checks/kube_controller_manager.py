@@ -192,6 +192,7 @@ CHECKS = (
             pods.LISTS_NODES,
             Permission(resource="leases", group="coordination.k8s.io", verbs=("list",), namespace="kube-node-lease"),
         ),
+        first=True,
         sabotage="the controller managers run with --controllers=*,-node-lifecycle-controller; a kubelet stands still",
     ),
     Check(

@@ -133,6 +133,7 @@ CHECKS = (
         proves="a Service's address leads from nodes and from Pods to all its Pods, or to one by session affinity, until it is deleted",
         run=clusterip,
         permissions=PERMISSIONS,
+        first=True,
         sabotage="kube-proxy on a worker is stopped, and does not see the Service come",
     ),
     Check(

@@ -258,6 +258,7 @@ CHECKS = (
             Permission(resource="endpointslices", group="discovery.k8s.io", verbs=("list",)),
             *(Permission(resource=plural, verbs=("create", "delete")) for plural in ("configmaps", "secrets", "services")),
         ),
+        first=True,
         sabotage="probes succeed whatever they look for; a memory limit is left out",
     ),
     Check(
@@ -266,6 +267,7 @@ CHECKS = (
         proves="what runs on each node is what the API says: the Pod's container is the runtime's, and a process of the kernel",
         run=chain,
         needs=frozenset({"api", "hosts"}),
+        first=True,
         sabotage="a container is killed behind the back of a kubelet that stands still",
     ),
     Check(

@@ -161,7 +161,7 @@ def _documents(text: str) -> list[Any]:
 
 
 def _check(name: str, proves: str, run: Callable[[Stage], str], permissions: tuple[Permission, ...], sabotage: str) -> Check:
-    return Check(name=name, component="cluster", proves=proves, run=run, permissions=permissions, sabotage=sabotage)
+    return Check(name=name, component="cluster", proves=proves, run=run, permissions=permissions, first=True, sabotage=sabotage)
 
 
 _ALONE = (*pods.MAKES, pods.READS_LOGS)
