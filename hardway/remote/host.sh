@@ -28,6 +28,10 @@ observe() { # verify, bytes of paths, of units, of what else is asked. Changes n
     disk_free "$(df -B1 --output=avail "$root/var/lib" | sed 1d)" \
     memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)" mtu "$(mtu)"
   [ ! -e "$root/run/systemd/container" ] || say 'fact\t%s\t%s\n' container "$(cat "$root/run/systemd/container")"
+  # Where /etc/resolv.conf names but systemd-resolved's stub, which no Pod reaches, resolved's own file names whom that asks.
+  resolved=/run/systemd/resolve/resolv.conf
+  [ ! -e "$root$resolved" ] || ! grep -qs '^nameserver[[:blank:]]*127\.0\.0\.53' "$root/etc/resolv.conf" ||
+    say 'fact\t%s\t%s\n' resolv_conf "$resolved"
   [ -z "$now" ] || printf '%s\n' "$now" | sed 's/^/now\t/'
   [ ! -e "$lib/managed" ] || sed 's/^/managed\t/' "$lib/managed"
   # What is not remembered by this very path and stat is hashed: a remembered line comes twice or thrice, a new one once.

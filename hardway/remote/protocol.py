@@ -244,6 +244,7 @@ def parse_facts(facts: Mapping[str, str], programs: Iterable[str], host: str) ->
         memory=int(facts["memory"]) * 1024,
         mtu=int(facts.get("mtu") or 0),
         container="container" in facts,
+        resolv_conf=PurePosixPath(facts.get("resolv_conf", "/etc/resolv.conf")),
         programs=frozenset(programs),
     )
 
