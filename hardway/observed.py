@@ -36,6 +36,7 @@ class Asked:
     ports: tuple[int, ...] = ()  # TCP
     names: tuple[str, ...] = ()  # of hosts, to be resolved there
     paths: tuple[PurePosixPath, ...] = ()  # files, and directories that are not empty
+    certificates: tuple[PurePosixPath, ...] = ()  # what is in these files beside a key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,7 @@ class Observed:
     units: Mapping[str, UnitState] = field(default_factory=dict)
     managed: frozenset[PurePosixPath] = frozenset()  # every file that we put there and did not take away
     stored: frozenset[str] = frozenset()  # digests in the content store
+    certificates: Mapping[PurePosixPath, bytes] = field(default_factory=dict)  # DER; those asked for that are there
     owed: frozenset[str] = frozenset()  # units whose restart was promised and not yet proved
     restoring: str = ""  # the snapshot of a restore that has not ended, as `Restore` writes it
     died: bool = False  # a push died after its commit: the next apply finishes it

@@ -7,14 +7,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from hardway.desired import Blob, Content, File, Manifest, Part, Pickup, Secret, Text
 from hardway.inventory import Host
 from hardway.observed import Observed, OnDisk
+from hardway.pki import own
 
-Action = Literal["finish", "create", "update", "delete", "enable", "disable", "start", "stop", "restart", "reload", "apply", "remove"]
+Action = Literal[
+    "finish", "create", "update", "delete", "enable", "disable", "start", "stop", "restart", "reload", "apply", "remove", "bootstrap"
+]
 
 INTERRUPTED = "interrupted"  # the part of what an earlier push has left half-way
 LEFTOVERS = "leftovers"  # the part of what no component wants any more
@@ -27,7 +31,7 @@ class Change:
 
     component: str
     action: Action
-    what: str  # a path, a unit or an object of the cluster
+    what: str  # a path, a unit, an object of the cluster, or as whom a unit comes
     why: str
     file: File[Content] | None = None
     before: OnDisk | None = None
@@ -36,7 +40,7 @@ class Change:
     @property
     def document(self) -> dict[str, str]:
         """As `--json` shows it; a secret shows by its path alone."""
-        kind = "object" if self.manifest else "path" if self.what.startswith("/") else "unit"
+        kind = "object" if self.manifest else "path" if self.what.startswith("/") else "user" if self.action == "bootstrap" else "unit"
         return {"component": self.component, "action": self.action, kind: self.what, "why": self.why}
 
 
@@ -67,7 +71,9 @@ def compare(host: Host, parts: Sequence[Part], observed: Observed) -> Plan:
         changes.append(Change(component=INTERRUPTED, action="finish", what="/var/lib/hardway/txn", why=why))
     for part in parts:
         changes += files[part.component]
-        changes += _unit_changes(part, changed, observed)
+        asks = tuple(_asks(host, part, observed))
+        changes += asks
+        changes += _unit_changes(part, changed, observed, asks=bool(asks))
     changes += _leftovers(parts, observed)
     return Plan(host=host, changes=tuple(changes))
 
@@ -136,8 +142,17 @@ def _file_changes(part: Part, observed: Observed) -> Iterable[Change]:
             yield Change(component=part.component, action="update", what=str(file.path), why=", ".join(differs), file=file, before=now)
 
 
-def _unit_changes(part: Part, changed: Iterable[Change], observed: Observed) -> Iterable[Change]:
-    """A restart only if a file that the unit reads at start has changed (4), or one is owed (5)."""
+def _asks(host: Host, part: Part, observed: Observed) -> Iterable[Change]:
+    """The certificate that a unit asks for itself, if it has no good one by its host's own clock."""
+    if part.own is None:
+        return
+    there, now = observed.certificates.get(part.own.path), datetime.fromtimestamp(observed.facts.clock, UTC)
+    if why := own.lacking(part.own, host, there, part.trusted, now):
+        yield Change(component=part.component, action="bootstrap", what=part.own.name(host), why=why)
+
+
+def _unit_changes(part: Part, changed: Iterable[Change], observed: Observed, *, asks: bool = False) -> Iterable[Change]:
+    """A restart only if a file that the unit reads at start has changed (4), one is owed (5), or it has to ask for a certificate."""
     read: Mapping[Pickup, list[str]] = defaultdict(list)
     for change in changed:
         for use in change.file.uses if change.file else ():
@@ -153,6 +168,8 @@ def _unit_changes(part: Part, changed: Iterable[Change], observed: Observed) -> 
         yield Change(component=part.component, action="restart", what=part.unit, why="a push that was cut short still owes it a restart")
     elif read[Pickup.RESTART]:
         yield Change(component=part.component, action="restart", what=part.unit, why=f"it reads {_listed(read[Pickup.RESTART])} at start")
+    elif asks:
+        yield Change(component=part.component, action="restart", what=part.unit, why="it asks for its certificate at start")
     elif read[Pickup.RELOAD]:
         yield Change(component=part.component, action="reload", what=part.unit, why=f"it reads {_listed(read[Pickup.RELOAD])} at reload")
 

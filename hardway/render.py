@@ -81,7 +81,9 @@ def parts(
     for component in mine:
         drafts = (_resolved(draft, inventory, host, facts, credentials, programs) for draft in component.files(inventory, host, facts))
         pems = (file for file in issued if owner(file, mine) is component)
-        found.append(Part(component=component.name, unit=component.unit, files=(*drafts, *pems)))
+        own = component.own(inventory)
+        trusted = credentials.trusts[own.authority].bundle if own else ""
+        found.append(Part(component=component.name, unit=component.unit, files=(*drafts, *pems), own=own, trusted=trusted))
     _close(host, found, [file for file in issued if owner(file, mine) is None])
     return tuple(found)
 

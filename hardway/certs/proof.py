@@ -60,7 +60,7 @@ class Proof:
 def renewed(cluster: Cluster, declarations: Declarations, files: Iterable[tuple[str, PurePosixPath]]) -> tuple[Renewed, ...]:
     """The certificates that lie in these files, by host and path."""
     hosts = {host.name: host for host in cluster.inventory.hosts}
-    by_authority = {authority.authority: authority for authority in declarations.authorities}
+    by_authority = {authority.authority: authority for authority in declarations.wanted(cluster.inventory)}
     wanted = {
         (request.host, by_authority[request.authority].certificates[request.certificate].path): request
         for request in requests(declarations, cluster.inventory)

@@ -74,13 +74,13 @@ def config(
     )
 
 
-def kubeconfig(component: str, server: str) -> Draft:
-    """How a daemon reaches an API server: with client.pem and ca.crt of its own directory."""
+def kubeconfig(component: str, server: str, client: str = "") -> Draft:
+    """How a daemon reaches an API server: with ca.crt of its own directory, and client.pem if no other is named."""
     directory = f"/etc/kubernetes/{component}"
     values = {
         "server": server,
         "user": f"system:{component}",
-        "client": f"{directory}/client.pem",
+        "client": client or f"{directory}/client.pem",
         "certificate_authority": f"{directory}/ca.crt",
     }
     return config(component, "kubeconfig", source="kubeconfig.yaml", values=values)

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, kubeconfig, unit
-from hardway.desired import Component, Gate, Live, Needs, Roll, Serving, Template, Trace
+from hardway.desired import Component, Gate, Live, Needs, Own, Roll, Serving, Template, Trace
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -14,6 +14,20 @@ from hardway.observed import Facts
 PORT = 10250
 CLIENT = "kube-apiserver-kubelet-client"  # as whom the API servers come, by certs/kubernetes.yaml
 HEALTH_PORT = 10248
+# With `kubelet: {tls: bootstrap}`: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/
+OWN = Own(
+    common_name="system:node:{host.name}",
+    organization="system:nodes",
+    authority="cluster-signing",
+    signer="kubernetes.io/kube-apiserver-client-kubelet",
+    # Key encipherment is for RSA keys: https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
+    usages=frozenset(
+        {frozenset({"digital signature", "client auth"}), frozenset({"digital signature", "key encipherment", "client auth"})}
+    ),
+    groups="system:bootstrappers:hardway",
+    token=PurePosixPath("/run/hardway/kubelet.token"),
+    path=PurePosixPath("/var/lib/kubelet/pki/kubelet-client-current.pem"),
+)
 SILENCE = 40.0  # seconds without a word from a kubelet after which its node counts as lost: node-monitor-grace-period
 
 
@@ -55,20 +69,27 @@ def version(live: Live, host: Host) -> str:
     return str(answer.json()["status"]["nodeInfo"]["kubeletVersion"]).removeprefix("v")
 
 
+def own(inventory: Inventory) -> Own | None:
+    """The client certificate that a kubelet asks for itself, if the inventory has it so."""
+    return OWN if inventory.kubelet.tls == "bootstrap" else None
+
+
 def manifests(inventory: Inventory) -> tuple[Template, ...]:
-    """A Node for each worker: it is there, with its range, before its kubelet is."""
-    return tuple(Template(source="templates/manifests/node.yaml", values={"node": node}) for node in inventory.on("worker"))
+    """A Node for each worker: it is there, with its range, before its kubelet is; and who may ask for a certificate."""
+    nodes = (Template(source="templates/manifests/node.yaml", values={"node": node}) for node in inventory.on("worker"))
+    if own(inventory) is None:
+        return tuple(nodes)
+    return (Template(source="templates/manifests/kubelet-bootstrap.yaml", values={"groups": OWN.groups}), *nodes)
 
 
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
     """What a worker carries of the kubelet."""
     values = {"tls_cipher_suites": TLS_CIPHER_SUITES.split(",")}
-    return (
-        daemon("kubelet"),
-        kubeconfig("kubelet", inventory.server),
-        config("kubelet", "config.yaml", values=values),
-        unit("kubelet", inventory),
-    )
+    always = (daemon("kubelet"), config("kubelet", "config.yaml", values=values), unit("kubelet", inventory))
+    if own(inventory) is None:
+        return (*always, kubeconfig("kubelet", inventory.server))
+    asking = config("kubelet", "bootstrap.kubeconfig", values={"token": OWN.token})
+    return (*always, kubeconfig("kubelet", inventory.server, str(OWN.path)), asking)
 
 
 LEAVES = (
@@ -99,5 +120,6 @@ COMPONENT = Component(
         ),
     ),
     manifests=manifests,
+    own=own,
     joins=True,
 )

@@ -6,6 +6,7 @@ Numbers in brackets are the rules in docs/design.md.
 from hardway.desired.component import Check, Component, Gate, Permission, Roll, Serving
 from hardway.desired.files import Blob, Content, File, Manifest, Part, Pickup, Program, Secret, Template, Text, Use
 from hardway.desired.needs import Needs
+from hardway.desired.own import Own
 from hardway.desired.pods import PodSettings, Toleration
 from hardway.desired.questions import Answer, Live, Shown, Stage
 from hardway.desired.trace import KINDS, Kind, Trace
@@ -23,6 +24,7 @@ __all__ = [
     "Live",
     "Manifest",
     "Needs",
+    "Own",
     "Part",
     "Permission",
     "Pickup",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hardway.desired.files import File, Program, Template
 from hardway.desired.needs import Needs
+from hardway.desired.own import Own
 from hardway.desired.questions import Live, Stage
 from hardway.desired.trace import Trace
 
@@ -95,6 +96,7 @@ class Component:
     wanted: Callable[[Inventory], bool] = lambda _: True  # whether this cluster has it
     manifests: Callable[[Inventory], tuple[Template, ...]] = lambda _: ()  # put into the cluster once the component is up
     joins: bool = False  # its manifests have to be in the cluster before it starts
+    own: Callable[[Inventory], Own | None] = lambda _: None  # a client certificate that it asks for itself
     serves: tuple[Serving, ...] = ()  # certificates that show on the wire
     version: Callable[[Live, Host], str] | None = None  # what the instance on a host says it is
     leader: Callable[[Live], str | None] | None = None  # the name of the host whose instance leads, if one does

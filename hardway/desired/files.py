@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path, PurePosixPath
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from hardway.desired.own import Own
 
 
 class Pickup(Enum):
@@ -133,3 +136,5 @@ class Part:
     component: str
     unit: str
     files: tuple[File[Content], ...]
+    own: Own | None = None  # a certificate that the unit asks for itself
+    trusted: str = ""  # the bundle by which that one has to be signed

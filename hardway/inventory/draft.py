@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from hardway.errors import Mistake
 from hardway.inventory.document import Document
-from hardway.inventory.values import Binaries, Endpoint, Networks, Versions
+from hardway.inventory.values import Binaries, Endpoint, Kubelet, Networks, Versions
 from hardway.inventory.written import Flags, HostWritten, SshWritten
 
 T = TypeVar("T")
@@ -29,6 +29,8 @@ class Draft:
     flags: Flags
     binaries: Binaries | None
     lab: bool
+    kubelet: Kubelet | None
+    csr_signer: str | None
 
     @classmethod
     def of(cls, document: Document) -> Draft:
@@ -47,6 +49,8 @@ class Draft:
             flags=_part(document, dict[str, dict[str, str | int | bool]], "flags") or {},  # type: ignore[arg-type] # names are the schema's to check
             binaries=_part(document, Binaries, "binaries"),
             lab=data.get("lab") is not None,
+            kubelet=_part(document, Kubelet, "kubelet"),
+            csr_signer=_part(document, str, "csr_signer"),
         )
 
 

@@ -21,6 +21,9 @@ def check(draft: Draft) -> Iterator[Finding]:
         yield from _overlaps(draft, draft.networks)
         yield from _places(draft, draft.networks)
     yield from _duplicates(draft)
+    if draft.kubelet and draft.kubelet.tls == "bootstrap" and draft.csr_signer == "none":
+        what = "a kubelet that asks for its certificate needs somebody who signs it, and csr_signer is none"
+        yield Finding(where=draft.where("kubelet", "tls"), what=what, next_step="take issued, or `csr_signer: controller-manager`")
     if draft.every_host:
         if not _with(draft, "controller"):
             yield Finding(

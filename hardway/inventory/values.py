@@ -88,7 +88,7 @@ class Binaries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kubelet:
-    """How the kubelets come by their client certificates."""
+    """How the kubelets come by their client certificates: brought to them, or asked for by each with a token of its own."""
 
     tls: Literal["issued", "bootstrap"] = "issued"
 

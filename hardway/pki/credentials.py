@@ -66,7 +66,7 @@ class _Material:
 def credentials(declarations: Declarations, inventory: Inventory, state: State) -> Credentials:
     """Read what `ensure` has written."""
     wanted = requests(declarations, inventory)
-    names = [authority.authority for authority in declarations.authorities if authority.wanted(inventory)]
+    names = [authority.authority for authority in declarations.wanted(inventory)]
     found = {name: kept.generations(state, name) for name in names}
     leaves = {name: kept.leaves(state, name) for name in names}
     keys = {name: kept.keys(state, name) for name in declarations.keys}
@@ -102,7 +102,7 @@ def credentials(declarations: Declarations, inventory: Inventory, state: State) 
 def placeholders(declarations: Declarations, inventory: Inventory) -> Credentials:
     """The same files without any state: keys as one fixed line, certificates as the text of what is declared."""
     wanted = requests(declarations, inventory)
-    authorities = [authority for authority in declarations.authorities if authority.wanted(inventory)]
+    authorities = declarations.wanted(inventory)
     trusts = {}
     for authority in authorities:
         subject = f"CN={authority.common_name}-<generation>"
@@ -148,7 +148,7 @@ def _placed(
 ) -> dict[str, tuple[File[Content], ...]]:
     """Lay the material out over the hosts, as declared."""
     pairs = {(request.certificate, request.host): material.pairs[request.file] for request in wanted}
-    authorities = [authority for authority in declarations.authorities if authority.wanted(inventory)]
+    authorities = declarations.wanted(inventory)
     placed = {}
     for host in inventory.hosts:
         files: dict[PurePosixPath, File[Content]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -18,6 +18,7 @@ FIRST_LINE = "# A declaration: what is issued, and who reads it. Keys and certif
 
 Usage = Literal["server", "client"]
 Wrong = tuple[tuple[str | int, ...], str]  # the field, and what is wrong with it
+KubeletTls = Literal["issued", "bootstrap"]
 San = Literal["host.name", "host.address", "host.sans", "loopback", "endpoint", "service"]
 
 
@@ -33,6 +34,7 @@ class Certificate:
     owner: str = "root:root"
     read_by: Mapping[str, Pickup] = field(default_factory=dict)
     days: int = 365
+    kubelet_tls: KubeletTls | None = None  # only where the inventory says so of kubelet.tls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class Place:
     path: PurePosixPath
     read_by: Mapping[str, Pickup]
     owner: str = "root:root"
+    kubelet_tls: KubeletTls | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,19 @@ class Authority:
     def wanted(self, inventory: Inventory) -> bool:
         """Whether this cluster has it: one that a daemon signs with only if a daemon signs."""
         return not self.signs_in or inventory.csr_signer == "controller-manager"
+
+    def narrowed(self, inventory: Inventory) -> Authority:
+        """Without what this cluster does not want of it."""
+
+        def wanted(one: Certificate | Place) -> bool:
+            return one.kubelet_tls in {None, inventory.kubelet.tls}
+
+        return replace(
+            self,
+            certificates={name: one for name, one in self.certificates.items() if wanted(one)},
+            trusted_in=tuple(filter(wanted, self.trusted_in)),
+            signs_in=tuple(filter(wanted, self.signs_in)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +100,10 @@ class Declarations:
     authorities: tuple[Authority, ...]
     key_pairs: tuple[KeyPair, ...] = ()
     encryption: Encryption | None = None
+
+    def wanted(self, inventory: Inventory) -> tuple[Authority, ...]:
+        """The authorities that a cluster has, each with what it wants of it."""
+        return tuple(one.narrowed(inventory) for one in self.authorities if one.wanted(inventory))
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def ensure(
     What cannot be repaired by issuing, such as an authority without its key, stops the run before anything is written.
     """
     wanted = requests(declarations, inventory)
-    authorities = [authority for authority in declarations.authorities if authority.wanted(inventory)]
+    authorities = declarations.wanted(inventory)
     with state.locked():
         findings: list[Finding] = []
         signers = _each((authority.authority for authority in authorities), lambda name: _signer(name, state, now), findings)

@@ -69,10 +69,8 @@ def register(declarations: Declarations, inventory: Inventory, state: State, now
     wanted = requests(declarations, inventory)
     there: dict[str, _Kept] = {}
     items: list[Item] = []
-    for authority in declarations.authorities:
+    for authority in declarations.wanted(inventory):
         name = authority.authority
-        if not authority.wanted(inventory):
-            continue
         try:
             generations = kept.generations(state, name)
         except Mistake as mistake:

@@ -46,9 +46,7 @@ class Request:
 def requests(declarations: Declarations, inventory: Inventory) -> tuple[Request, ...]:
     """Every certificate that a cluster needs, by authority, certificate and host."""
     made: list[Request] = []
-    for authority in declarations.authorities:
-        if not authority.wanted(inventory):
-            continue
+    for authority in declarations.wanted(inventory):
         for name, certificate in authority.certificates.items():
             hosts = (None,) if certificate.role == "operator" else inventory.on(certificate.role)
             made.extend(request(authority.authority, name, certificate, inventory, host) for host in hosts)

@@ -13,7 +13,7 @@ from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.observed import Observed
 from hardway.plan import INTERRUPTED, LEFTOVERS, Plan, digest
-from hardway.push import objects
+from hardway.push import admission, objects
 from hardway.push.survey import AT_ONCE, Survey
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
@@ -94,7 +94,7 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
             _refuse_second_loss(cluster, component, [by_host[host] for host in batch])
             for host in batch:
                 _hand_over(cluster, component, by_host[host], tell)
-        _everywhere(batch, lambda host: _apply(cluster, by_host[host], tell, first=not runs))
+        _everywhere(batch, lambda host: _bring(cluster, component, by_host[host], tell, first=not runs))
         _everywhere(batch, lambda host: _pass(cluster, component, host, tell))
         _everywhere(batch, lambda host: cluster.machine(host).settle((component.unit,)))
 
@@ -149,6 +149,15 @@ def _batches(cluster: Cluster, component: Component, by_host: Mapping[Host, Plan
     last = component.roll.last(cluster) if component.roll.last else None
     ordered = sorted(hosts, key=lambda host: (host not in ill, host == last))
     return [ordered[i : i + component.roll.at_once] for i in range(0, len(ordered), component.roll.at_once)]
+
+
+def _bring(cluster: Cluster, component: Component, plan: Plan, tell: Tell, *, first: bool) -> None:
+    """Apply a plan; where a certificate has to be asked for, nobody waits for the start, since that waits for the answer."""
+    own = component.own(cluster.inventory)
+    if own is None or not any(change.action == "bootstrap" for change in plan.changes):
+        _apply(cluster, plan, tell, first=first)
+    else:
+        admission.admit(cluster, plan.host, own, lambda: _apply(cluster, plan, tell, first=True), tell)
 
 
 def _apply(cluster: Cluster, plan: Plan, tell: Tell, *, first: bool = False) -> None:

@@ -25,6 +25,7 @@ def words(asked: Asked) -> Iterator[str]:
         *(("port", f"{port:04X}") for port in asked.ports),
         *(("name", name) for name in asked.names),
         *(("path", str(path)) for path in asked.paths),
+        *(("certificate", str(path)) for path in asked.certificates),
     ]
     for kind, name in named:
         if not WORD.fullmatch(name):

@@ -21,7 +21,8 @@ keys() { xargs -0r stat -L --printf '%F\t%n\t%d:%i:%s:%.9Y:%.9Z\t%a\t%U:%G\n' --
 beside() { staged=$root${1%/*}/.${1##*/}.hardway; }
 
 observe() { # verify, bytes of paths, of units, of what else is asked. Changes nothing on the host.
-  now=$(head -c "$2" | sed -z "s|^|$root|" | keys)
+  now=$({ head -c "$2"; ! ours=$(cut -f1 "$lib/managed" 2>/dev/null) || printf '%s\n' "$ours" | tr '\n' '\0'; } |
+    sort -zu | sed -z "s|^|$root|" | keys)
   units=$(head -c "$3" | tr '\0' ' ') asked=$(head -c "$4") clock=$(date +%s.%N)
   say 'fact\t%s\t%s\n' arch "$(uname -m)" clock "$clock" boot_id "$(cat /proc/sys/kernel/random/boot_id)" \
     cgroup "$(stat -fc %T /sys/fs/cgroup)" systemd "$(systemctl --version | sed 's/^systemd \([0-9]*\).*/\1/;q')" \
@@ -61,6 +62,8 @@ ground() { # what an installation would stand on. A command costs milliseconds, 
       module=*) ! loaded "$what" && modules="$modules $what" || say 'module\t%s\n' "$what" ;;
       setting=*) files="$files $proc/sys/$what"; [ ! -w "$proc/sys/$what" ] || say 'writable\t%s\n' "$what" ;;
       port=*) ports=${ports:+$ports|}$what ;;
+      certificate=*) say 'certificate\t%s\t%s\n' "$what" "$(sed -n '/^-----BEGIN CERT/,/^-----END/{/^-/!p;/^-----END/q}' \
+        "$root$what" 2>/dev/null | tr -d '\n')" ;;
       name=*) ! resolves "$what" || say 'name\t%s\n' "$what" ;;
       path=*) for at in "$root$what" "$root$what/"* "$root$what/".[!.]*; do
         { [ -d "$at" ] && [ "$at" = "$root$what" ]; } || [ ! -e "$at" ] || { say 'path\t%s\n' "$what"; break; }

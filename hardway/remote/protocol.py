@@ -222,10 +222,19 @@ def parse_observed(body: bytes, *, host: str, root: str, units: Sequence[str]) -
         units=parse_units([row[0] for row in said.get("unit", [])], units, host),
         managed=frozenset(PurePosixPath(path) for path, _, _ in said.get("managed", [])),
         stored=frozenset(digest for (digest,) in said.get("stored", [])),
+        certificates={PurePosixPath(path): der for path, text in said.get("certificate", []) if (der := decoded(text))},
         owed=frozenset(unit for (unit,) in said.get("owed", [])),
         restoring=next((text for (text,) in said.get("restoring", [])), ""),
         died="died" in said,
     )
+
+
+def decoded(text: str) -> bytes:
+    """Base64 as a host gives it; nothing if it is none."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 def parse_facts(facts: Mapping[str, str], programs: Iterable[str], host: str) -> Facts:
