@@ -18,7 +18,7 @@ NODES = "/api/v1/nodes"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 # What checks make in a namespace that is not theirs to delete: plural -> API group.
 IN_A_SPACE = {"pods": "", "configmaps": "", "services": "", "networkpolicies": "networking.k8s.io"}
-AT_ONCE_AND_FOR_ALL = {"gracePeriodSeconds": 0}  # no kubelet answers for a Pod on a Node object of our own
+AT_ONCE_AND_FOR_ALL = {"gracePeriodSeconds": 0}  # the API forgets a Pod that is deleted so before its kubelet has heard of it
 OLD = 900.0  # seconds; a run is over sooner, so what is older was left
 
 
@@ -52,11 +52,11 @@ def place(space: str, plural: str) -> str:
 
 
 def remove(api: Api, *paths: str) -> list[str]:
-    """Delete objects; those that are neither gone nor going."""
+    """Delete objects, Pods as fast as their own specs say; those that are neither gone nor going."""
 
     def refused(path: str) -> str | None:
         try:
-            answer = api.request("DELETE", path, AT_ONCE_AND_FOR_ALL)
+            answer = api.request("DELETE", path)
         except Mistake as mistake:
             return str(mistake)
         # 409: a namespace that is already going says so.

@@ -223,12 +223,11 @@ class ClusterStage:
                 outage.end(self.run)
             except Mistake as mistake:
                 left.append(f"{outage} is stopped: {mistake}")
-        own = [] if self._space or not self._namespace else [self._namespace]
-        beside = [
-            path for path in self._made if not any(f"/namespaces/{space}/" in path for space in own)
-        ]  # the rest goes with its namespace
-        left += remove(self, *reversed(beside), *(f"{NAMESPACES}/{space}" for space in own))
-        self.left = (*left, *([] if left else self._gone(own)))
+        own = [f"{NAMESPACES}/{self._namespace}"] if self._namespace and not self._space else []
+        beside = [path for path in reversed(self._made) if not path.startswith(tuple(f"{space}/" for space in own))]
+        # The rest goes with its namespace. Its Pods are told at once: when the controllers come to look, they have ended.
+        left += remove(self, *beside, *(f"{space}/pods" for space in own), *own)
+        self.left = (*left, *([] if left else self._gone([*(path for path in beside if "/pods/" in path), *own])))
         for one in self.left:
             self._tell(f"{one}; `./inv smoke --cleanup` removes what is left")
 
@@ -238,7 +237,7 @@ class ClusterStage:
         removed = tuple(one for one in found if every or one.age > OLD)
         spaces = [one.path.rpartition("/")[2] for one in removed if one.path.startswith(f"{NAMESPACES}/") and not self._space]
         left = remove(self, *pods(self, spaces), *(one.path for one in reversed(removed)))
-        self.left = (*left, *self._gone(spaces))
+        self.left = (*left, *self._gone([f"{NAMESPACES}/{space}" for space in spaces]))
         return removed, tuple(one for one in found if one not in removed)
 
     def _renew(self, outage: Outage) -> None:
@@ -259,17 +258,17 @@ class ClusterStage:
             raise Mistake.at(f"{host.name if host else 'the API'}: POST {path}", f"{answer.status} {document.get('message', '')}")
         return document
 
-    def _gone(self, spaces: list[str]) -> list[str]:
-        """Wait until namespaces are really gone; those that are not."""
+    def _gone(self, paths: list[str]) -> list[str]:
+        """Wait until what goes slowly is really gone; what is not."""
 
         def going() -> str | None:
-            there = [space for space in spaces if self.api(f"{NAMESPACES}/{space}").status != 404]
+            there = [path for path in paths if self.api(path).status != 404]
             return f"{', '.join(there)} is still going" if there else None
 
         try:
-            self.wait(going, GONE if spaces else 0)
+            self.wait(going, GONE if paths else 0)
         except Mistake as mistake:
-            return [f"namespaces: {mistake}"]
+            return [str(mistake)]
         return []
 
 

@@ -46,6 +46,7 @@ class FakeCluster:
     ages: dict[str, float] = field(default_factory=dict)  # by path; what has none was just made
     deleted: list[tuple[str, Any]] = field(default_factory=list)
     refuses: str = ""  # what it does not delete
+    keeps: str = ""  # what it says it deletes, and does not
     ran: list[tuple[str, ...]] = field(default_factory=list)
 
     @property
@@ -69,6 +70,8 @@ class FakeCluster:
             self.deleted.append((path, body))
             if self.refuses and self.refuses in path:
                 return answer(403, {})
+            if self.keeps and self.keeps in path:
+                return answer(200, {})
             return answer(200 if self.objects.pop(path, None) else 404, {})
         return self.api(path)
 
@@ -189,9 +192,10 @@ def test_everything_made_is_removed_the_last_first(error: type[BaseException] | 
     assert [path for path, _ in cluster.deleted] == [
         "/api/v1/nodes/m",
         "/api/v1/nodes/n",
+        "/api/v1/namespaces/hardway-smoke-x/pods",  # so that they end while the namespace still rests
         "/api/v1/namespaces/hardway-smoke-x",
     ]
-    assert {body["gracePeriodSeconds"] for _, body in cluster.deleted} == {0}
+    assert {body for _, body in cluster.deleted} == {None}  # each Pod goes as fast as its own spec says
 
 
 def test_what_cannot_be_removed_is_told_and_the_rest_is_removed() -> None:
@@ -203,6 +207,17 @@ def test_what_cannot_be_removed_is_told_and_the_rest_is_removed() -> None:
 
     assert on.left == ("/api/v1/nodes/n is still there: the API server answers 403",)
     assert list(cluster.objects) == ["/api/v1/nodes/n"]
+
+
+@pytest.mark.parametrize(("space", "path"), [("", "namespaces/hardway-smoke-x"), ("theirs", "namespaces/theirs/pods/p")])
+def test_what_does_not_go_is_waited_for_and_told(monkeypatch: pytest.MonkeyPatch, space: str, path: str) -> None:
+    monkeypatch.setattr("hardway.smoke.stage.GONE", 0)
+    cluster = FakeCluster(keeps=path)
+
+    with stage(cluster, space=space) as on:
+        on.create(f"/api/v1/namespaces/{on.namespace}/pods", pod("p"))
+
+    assert on.left == (f"after 0 s: /api/v1/{path} is still going",)
 
 
 def test_an_object_that_is_refused_is_a_mistake_with_the_servers_words() -> None:

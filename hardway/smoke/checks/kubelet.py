@@ -24,12 +24,14 @@ COMPONENT = kubelet.COMPONENT
 READ_ONLY_PORT = 10255
 NOTICED = 30.0  # seconds until a probe has changed what others see
 PROBED: Mapping[str, Any] = {"periodSeconds": 1, "timeoutSeconds": 10}  # on a busy machine each takes a while
-# What it is given is written to its log, how often it has begun to its volume; then it is alive and ready, until somebody takes that away.
+# What it is given is written to its log, how often it has begun to its volume. What is probed is a child of the container's own process,
+# so that the container does not end when that is killed.
 _MAIN = """
 echo >>/scratch/starts
 echo "$NODE $PLAIN $HIDDEN $(cat /plain/word) $(cat /hidden/word) $(wc -l </scratch/starts)"
-touch /scratch/alive /scratch/ready
-exec /agnhost netexec
+touch /scratch/ready
+/agnhost netexec &
+exec sleep 3600
 """
 
 
@@ -102,6 +104,7 @@ def _subject(stage: Stage) -> Subject:
     stage.create(f"{space}/secrets", {"apiVersion": "v1", "kind": "Secret", **secret})
     spec = {"selector": {NAME: name}, "ports": [{"port": pods.NETEXEC}]}
     stage.create(f"{space}/services", {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
+    answers = {"path": "/healthz", "port": pods.NETEXEC}
     main = pods.container(
         stage,
         "main",
@@ -112,8 +115,9 @@ def _subject(stage: Stage) -> Subject:
             {"name": "HIDDEN", "valueFrom": {"secretKeyRef": {"name": name, "key": "word"}}},
         ],
         volumeMounts=[{"name": volume, "mountPath": f"/{volume}"} for volume in ("plain", "hidden", "scratch")],
+        startupProbe={"httpGet": answers, "failureThreshold": 60, **PROBED},
         readinessProbe={"exec": {"command": ["test", "-e", "/scratch/ready"]}, "failureThreshold": 1, **PROBED},
-        livenessProbe={"exec": {"command": ["test", "-e", "/scratch/alive"]}, "failureThreshold": 3, **PROBED},
+        livenessProbe={"httpGet": answers, "failureThreshold": 3, **PROBED},
     )
     volumes = [
         {"name": "plain", "configMap": {"name": name}},
@@ -181,7 +185,7 @@ def _restarted(stage: Stage, one: Subject, pod: pods.Pod) -> str:
     (before,) = pods.read(stage, one.name)["status"]["containerStatuses"]
     if before["restartCount"]:
         raise Failed(f"no restart of {one.name} while its liveness probe succeeds", str(before["restartCount"]), pods.look(stage, pod))
-    pods.execute(stage, one.name, "rm", "/scratch/alive")
+    pods.execute(stage, one.name, "killall", "agnhost")
 
     def begun(now: pods.Pod) -> str | None:
         (status,) = now["status"]["containerStatuses"]
@@ -190,7 +194,7 @@ def _restarted(stage: Stage, one: Subject, pod: pods.Pod) -> str:
         return pods.unready(now)
 
     pods.until(stage, one.name, "to be restarted once and Ready, since its liveness probe failed", begun)
-    return f"{one.name} without what its liveness probe looks for: restartCount 1, Ready again; {_given(stage, one, pod, starts=2)}"
+    return f"{one.name} without an answer to its liveness probe: restartCount 1, Ready again; {_given(stage, one, pod, starts=2)}"
 
 
 def _greedy(stage: Stage) -> str:

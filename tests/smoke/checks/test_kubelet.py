@@ -72,7 +72,7 @@ class Kubelet:
         return {"items": [{"endpoints": [endpoint]}]}
 
     def execute(self, *argv: str) -> str:
-        if argv[-2:] == ("rm", "/scratch/alive") and self.restarts:
+        if argv[-2:] == ("killall", "agnhost") and self.restarts:
             self.pod["status"]["containerStatuses"] = [status("main", restarts=1, identifier="c1")]
             if not self.again:
                 self.pod["status"]["conditions"] = []
