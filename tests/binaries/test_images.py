@@ -158,11 +158,11 @@ def test_an_image_is_missing_where_nothing_may_be_brought(stocked: Operator) -> 
 
 
 @pytest.mark.usefixtures("no_go")
-def test_a_machine_without_busybox_is_told_what_to_install() -> None:
+def test_a_machine_without_busybox_is_told_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(
         Mistake, match=r"^it: needs busybox for its shell, and there is none; `apt-get install busybox-static`, or its like$"
     ):
-        Busybox.here(HERE, what="it")
+        Busybox.here(HERE, tmp_path, what="it")
 
 
 def test_a_busybox_that_needs_libraries_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,24 +170,43 @@ def test_a_busybox_that_needs_libraries_is_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(Mistake, match=r"busybox needs libraries, and an image has none; `apt-get install busybox-static`"):
-        Busybox.here(HERE, what="it")
+        Busybox.here(HERE, tmp_path, what="it")
+
+
+def test_where_apt_is_it_brings_one_without_installing_it(tmp_path: Path, busybox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins: an apt-get that leaves a package, and a dpkg-deb that unpacks it."""
+    programs, scratch = tmp_path / "programs", tmp_path / "scratch"
+    scratch.mkdir()
+    programs.mkdir()
+    for name, text in {
+        "apt-get": '#!/bin/sh\n/bin/echo >"$2_1_all.deb"\n',
+        "dpkg-deb": f"#!/bin/sh\n/bin/mkdir -p $3/bin; /bin/cp {busybox} $3/bin/busybox\n",
+    }.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs))
+
+    found = Busybox.here(HERE, scratch, what="it")
+
+    assert found.path == scratch / "busybox-static/bin/busybox"
+    assert "/bin/sh" in found.applets
 
 
 @pytest.mark.usefixtures("busybox")
-def test_a_busybox_of_another_architecture_is_refused() -> None:
+def test_a_busybox_of_another_architecture_is_refused(tmp_path: Path) -> None:
     foreign = "arm64" if HERE == "amd64" else "amd64"
 
     with pytest.raises(Mistake, match=rf"busybox is not for {foreign} \(ELF machine \d+\); make it on a machine of {foreign}"):
-        Busybox.here(foreign, what="it")
+        Busybox.here(foreign, tmp_path, what="it")
 
 
-def test_a_busybox_without_a_shell_is_refused(busybox: Path) -> None:
+def test_a_busybox_without_a_shell_is_refused(busybox: Path, tmp_path: Path) -> None:
     source = busybox.with_suffix(".c")
     source.write_text("int main(void) { return 1; }\n")
     Toolchain.of(HERE).compile(source, busybox, version="1")
 
     with pytest.raises(Mistake, match=r"has no list of its applets with bin/sh in it; `apt-get install busybox-static`"):
-        Busybox.here(HERE, what="it")
+        Busybox.here(HERE, tmp_path, what="it")
 
 
 def test_programs_may_stand_anywhere_in_an_image(tmp_path: Path) -> None:

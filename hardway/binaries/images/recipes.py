@@ -28,12 +28,12 @@ class Recipe:
     busybox: bool = False
     folders: tuple[str, ...] = ()
 
-    def image(self, reference: str, program: Binary) -> Image:
-        """What is packed."""
+    def image(self, reference: str, program: Binary, scratch: Path) -> Image:
+        """What is packed; what has to be brought for it goes into `scratch`."""
         name = f"/{program.name}"
         programs, links = {name: program.path}, dict[str, str]()
         if self.busybox:
-            busybox = Busybox.here(program.arch, what=reference)
+            busybox = Busybox.here(program.arch, scratch, what=reference)
             programs["/bin/busybox"] = busybox.path
             links = {applet: "/bin/busybox" for applet in busybox.applets if applet != "/bin/busybox"}
         return Image(
@@ -83,7 +83,7 @@ def bring(
             raise Mistake.at(name, "is not in the local cache", "run ./inv binaries")
         with shelf.locked(tell) as scratch:
             if (entry := shelf.verify(key, name)) is None:
-                made = pack(recipe.image(reference, program), scratch / name)
+                made = pack(recipe.image(reference, program, scratch), scratch / name)
                 source = f"packed of {program.name} {program.version}"
                 entry = shelf.put(key, name, made, origin=source)
                 tell(f"{name}: packed {reference} of {program.name} {program.version}, {entry.size / 1e6:.1f} MB")
