@@ -70,9 +70,8 @@ class FakeCluster:
             self.deleted.append((path, body))
             if self.refuses and self.refuses in path:
                 return answer(403, {})
-            if self.keeps and self.keeps in path:
-                return answer(200, {})
-            return answer(200 if self.objects.pop(path, None) else 404, {})
+            kept = self.keeps and self.keeps in path
+            return answer(200 if kept or self.objects.pop(path, None) else 404, {})
         return self.api(path)
 
     def api(self, path: str, *, host: Host | None = None) -> Answer:  # noqa: ARG002 - the interface
