@@ -7,10 +7,11 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from grp import getgrgid
 from pathlib import Path, PurePosixPath
 
@@ -18,12 +19,13 @@ import pytest
 
 from hardway.components import ALL
 from hardway.desired import Component, Trace
+from hardway.errors import Mistake
 from hardway.inventory import load
 from hardway.leaving import remains
 from hardway.leaving.remains import Remains
 from hardway.plan import Plan
 from hardway.remote.protocol import Apply, Move
-from tests.remote.fakehost import FakeHost
+from tests.remote.fakehost import FakeHost, LocalChannel
 
 ROOT = Path(__file__).parents[2]
 HOST = load(ROOT / "inventory.yaml").hosts[0]
@@ -193,6 +195,45 @@ def test_cut_short_anywhere_the_same_again_ends_it(used: FakeHost, upto: int) ->
 
     assert reset(used) == ()
     assert there(used) == []
+
+
+def test_a_connection_that_is_lost_does_not_stop_what_has_begun(used: FakeHost) -> None:
+    """As sshd does it: all that the session has started is hung up, and nobody reads what it says."""
+    channels = []
+    execute = FakeHost.execute
+
+    class Lost(FakeHost):
+        def execute(self, command: str) -> LocalChannel:
+            channels.append(execute(self, command))
+            return channels[-1]
+
+    words = remains.take(planned(used).changes)
+    slow = 'echo "$*" >>"$HARDWAY_ROOT/log"; while [ ! -e "$HARDWAY_ROOT/programs/go-on" ]; do sleep 0.02; done'
+    lost = Lost(base=used.base)
+    lost.program("systemctl", f'#!/bin/sh\n[ "$1" = stop ] || exit 0\n{slow}\n')
+
+    def ask() -> None:
+        with suppress(Mistake):
+            lost.machine().run("dash", *words[1:])
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    until(lambda: "stop kubelet.service" in used.log())
+    os.killpg(channels[0].process.pid, signal.SIGHUP)
+    used.path("/programs/go-on").touch()
+    thread.join()
+
+    until(lambda: not used.path("/var/lib/hardway").exists())
+    assert there(used) == []
+
+
+def until(ask: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(3000):
+        if ask():
+            return
+        pause.wait(0.02)
+    raise AssertionError("it did not come about within a minute")
 
 
 def test_a_daemon_that_is_not_ours_keeps_its_data(host: FakeHost) -> None:
