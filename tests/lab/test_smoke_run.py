@@ -15,7 +15,12 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from hardway.remote.cluster import Cluster
-from hardway.smoke.removal import LABEL
+from hardway.smoke.checks import extension
+from hardway.smoke.removal import LABEL, NAMESPACES, NODES, WEBHOOKS
+from hardway.smoke.stage import unique
+from hardway.verbs import smoke as verb
+from hardway.verbs.program.console import Console
+from hardway.verbs.program.session import Session
 from tests.lab.conftest import ROOT, LabCluster
 
 pytestmark = pytest.mark.lab
@@ -25,7 +30,7 @@ SELECTOR = "labelSelector=" + "%2C".join(f"{key}%3D{value}" for key, value in LA
 
 def left(live: Cluster) -> list[str]:
     """What carries the label of smoke, and what is kept in etcd beside Kubernetes."""
-    items = [item for kind in ("namespaces", "nodes") for item in live.api(f"/api/v1/{kind}?{SELECTOR}").json()["items"]]
+    items = [item for path in (NAMESPACES, NODES, WEBHOOKS) for item in live.api(f"{path}?{SELECTOR}").json()["items"]]
     query = {"key": "L2hhcmR3YXkv", "range_end": "L2hhcmR3YXkw", "keys_only": True}  # what begins with /hardway/
     kept = live.etcd(live.inventory.on("controller")[0], "/v3/kv/range", query).json().get("kvs", [])
     return [item["metadata"]["name"] for item in items] + [pair["key"] for pair in kept]
@@ -70,6 +75,18 @@ def test_cleanup_removes_what_a_killed_run_has_left(cluster: LabCluster) -> None
     assert "removed" not in young.stdout
     assert "removed namespace/hardway-smoke-" in done.stdout
     until(lambda: left(cluster.live) == [])  # what it wrote to etcd goes with its lease
+
+
+def test_cleanup_removes_a_webhook_that_a_killed_run_has_registered(cluster: LabCluster) -> None:
+    stage = verb._stage(Session(inventory=cluster.inventory, console=Console()), cluster.live, print)
+    name = unique("webhook")
+    extension._register(stage, name, extension._pair("nobody")[0])  # and never put back
+
+    done = cluster.inv("smoke", "--cleanup", "--all")
+
+    assert f"removed mutatingwebhookconfiguration/{name}" in done.stdout
+    assert cluster.live.api(f"{WEBHOOKS}/{name}").status == 404
+    assert left(cluster.live) == []
 
 
 def test_the_verb_writes_its_report_in_every_form(cluster: LabCluster, tmp_path: Path) -> None:
