@@ -78,6 +78,8 @@ def node(stage: Stage) -> str:
     workers = {host.name: host for host in stage.inventory.on("worker")}
     names = tuple(workers) if stage.inventory.hosts else pods.usable(stage)
     evidence = [_renewed(stage, names)] if names else []
+    if not stage.inventory.hosts:
+        evidence += [_ranges(stage, names), "taints are not looked at on a cluster that is not ours"]
     for name, host in workers.items():
         given = require(stage.api(f"{NODES}/{name}"), f"the node {name} to be read").json()["spec"].get("podCIDR")
         if given != str(host.pod_range):
@@ -147,6 +149,18 @@ def _renewed(stage: Stage, names: tuple[str, ...]) -> str:
     look = Journal(hosts[names[0]], kubelet.COMPONENT.unit) if names[0] in hosts else None
     eventually(stage, f"the Lease of each node to be renewed within {RENEWED:.0f} s", again, within=RENEWED, look=look)
     return f"GET {LEASES}: " + ", ".join(f"{name} renewed at {first.get(name, 'no time')} and {now[name]}" for name in names)
+
+
+def _ranges(stage: Stage, names: tuple[str, ...]) -> str:
+    """A line that says which Pod range each node has: all have one, or none where the Pods' network shares them out itself."""
+    items = require(stage.api(NODES), "nodes to be listed").json()["items"]
+    given = {item["metadata"]["name"]: item["spec"].get("podCIDR", "") for item in items}
+    if not any(given.values()):
+        return f"GET {NODES}: no node has a Pod range"
+    if without := [name for name in names if not given[name]]:
+        others = ", ".join(f"{name} {pod_range}" for name, pod_range in given.items() if pod_range)
+        raise Failed("each node to have a Pod range, as others have", f"{', '.join(without)} has none, but {others}")
+    return f"GET {NODES}: podCIDR of " + ", ".join(f"{name} {given[name]}" for name in names)
 
 
 def _played(stage: Stage) -> str:

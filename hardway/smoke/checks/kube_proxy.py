@@ -81,6 +81,8 @@ def _proved(stage: Stage, kind: str, addresses: tuple[str, ...], more: tuple[Cal
             require(stage.request("DELETE", one.path), f"the Service {one.name} to be deleted")
         list(pool.map(misses, who))
     yield "both deleted: nobody answers there any more to any of them"
+    if not stage.inventory.hosts:
+        yield "the nodes themselves are not asked on a cluster that is not ours"
 
 
 def _reached(stage: Stage, caller: Caller, address: str, port: int) -> None:
