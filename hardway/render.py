@@ -183,6 +183,12 @@ def tree(declarations: Declarations, inventory: Inventory, host: Host) -> dict[P
     return {PurePosixPath("/files"): "".join(rows), **texts}
 
 
+def in_cluster(inventory: Inventory) -> str:
+    """What components put into the cluster, in their order, as one stream of YAML for people."""
+    wanted = [(component, template) for component in ALL if component.wanted(inventory) for template in component.manifests(inventory)]
+    return "---\n".join(f"# {component.name}\n{text(template, inventory=inventory)}" for component, template in wanted)
+
+
 def readers(declarations: Declarations, inventory: Inventory) -> str:
     """Which file is where, who may read it, and who reads it how: a table in Markdown for each role."""
     text = ""

@@ -40,6 +40,10 @@ def test_the_shipped_inventory_renders_what_was_reviewed(host: Host) -> None:
     assert reviewed == render.tree(DECLARATIONS, INVENTORY, host)
 
 
+def test_what_is_put_into_the_cluster_is_what_was_reviewed() -> None:
+    assert (ROOT / "tests" / "golden" / "cluster.yaml").read_text() == render.in_cluster(INVENTORY)
+
+
 @pytest.mark.parametrize("host", INVENTORY.hosts, ids=lambda host: host.name)
 def test_facts_do_not_change_which_paths_there_are(host: Host) -> None:
     asked = render.paths(INVENTORY, host, placeholders(DECLARATIONS, INVENTORY))

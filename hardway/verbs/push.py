@@ -62,7 +62,7 @@ def push(c: Context, verify: bool = False) -> None:
     },
 )
 def render(c: Context, host: str = "", out: str = "", readers: bool = False) -> None:
-    """Show every file that a host would get, with placeholders for keys and binaries."""
+    """Show every file that a host would get, with placeholders for keys and binaries, and what the cluster would."""
     from hardway import render as rendering
     from hardway.pki import declared
 
@@ -83,6 +83,11 @@ def render(c: Context, host: str = "", out: str = "", readers: bool = False) -> 
             else:
                 session.console.result(f"# {one.name}:{path}", style="bold")
                 session.console.result(text)
+    if not host and out:
+        (Path(out) / "cluster.yaml").write_text(rendering.in_cluster(session.inventory))  # no host's name has a dot
+    elif not host:
+        session.console.result("# the cluster", style="bold")
+        session.console.result(rendering.in_cluster(session.inventory))
 
 
 def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = False) -> int:
