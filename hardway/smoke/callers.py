@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -99,7 +100,7 @@ class Fleet:
 
 
 def fleet(stage: Stage) -> Fleet:
-    """One Pod on each node that may be used, and two where there is one node; Ready."""
+    """One Pod on each node that may be used, and two where there is one node; Ready. New ones, if the last are no longer."""
 
     def make() -> Fleet:
         nodes = pods.usable(stage)
@@ -107,7 +108,8 @@ def fleet(stage: Stage) -> Fleet:
         made = [_echo(stage, of, node, backend=at < BACKENDS) for at, node in enumerate(nodes if len(nodes) > 1 else nodes * 2)]
         return Fleet(name=of.name, pods=pods.ready(stage, *made))
 
-    return stage.once("fleet", make)
+    made = (stage.once(f"fleet {number}", make) for number in itertools.count())
+    return next(one for one in made if all(pods.is_ready(stage, pod["metadata"]["name"]) for pod in one.pods))
 
 
 def of_pods(stage: Stage, found: Fleet) -> tuple[Caller, ...]:

@@ -139,6 +139,12 @@ def read(stage: Stage, name: str) -> Pod:
     return document
 
 
+def is_ready(stage: Stage, name: str) -> bool:
+    """Whether a Pod is there, and Ready."""
+    answer = stage.api(_path(stage, name))
+    return answer.status == 200 and unready(answer.json()) is None
+
+
 def delete(stage: Stage, *names: str, within: float = WITHIN) -> None:
     """Delete Pods, and see them gone: their containers have ended by then."""
     for name in names:

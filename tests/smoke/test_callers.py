@@ -8,13 +8,14 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hardway.desired import Answer
 from hardway.inventory import Host
 from hardway.smoke import callers, pods
 from hardway.smoke.callers import Heard
@@ -108,21 +109,25 @@ def test_what_was_heard_is_told_by_who_has_answered_and_how_often() -> None:
     assert str(Heard.read("= \n", 1)) == "no answer in time"
 
 
-def fleet_stage(*nodes: str) -> FakeStage:
-    """A cluster with these nodes, on which Pods are Ready as soon as they were made."""
+@dataclass
+class FleetStage(FakeStage):
+    """Pods are Ready as soon as they were made, until they have ended."""
 
-    class Stage(FakeStage):
-        def api(self, path: str, *, host: Host | None = None) -> Any:
-            for _, body in self.created:
-                name = body["metadata"]["name"]
-                if path == f"/api/v1/namespaces/proving/pods/{name}":
-                    terms = body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-                    (on,) = terms[0]["matchFields"][0]["values"]
-                    status = {"conditions": [{"type": "Ready", "status": "True"}], "podIP": "10.0.0.1"}
-                    self.answers[path] = [(200, {**body, "spec": {"nodeName": on}, "status": status})]
-            return super().api(path, host=host)
+    ended: dict[str, tuple[int, Any]] = field(default_factory=dict)
 
-    return Stage({"/api/v1/nodes": [(200, {"items": [node(name) for name in nodes]})]})
+    def api(self, path: str, *, host: Host | None = None) -> Answer:
+        for _, body in self.created:
+            if path == f"/api/v1/namespaces/proving/pods/{body['metadata']['name']}":
+                placed = body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+                (on,) = placed["nodeSelectorTerms"][0]["matchFields"][0]["values"]
+                status = {"conditions": [{"type": "Ready", "status": "True"}], "podIP": "10.0.0.1"}
+                self.answers[path] = [self.ended.get(path, (200, {**body, "spec": {"nodeName": on}, "status": status}))]
+        return super().api(path, host=host)
+
+
+def fleet_stage(*nodes: str) -> FleetStage:
+    """A cluster with these nodes."""
+    return FleetStage({"/api/v1/nodes": [(200, {"items": [node(name) for name in nodes]})]})
 
 
 def test_the_checks_of_a_run_share_one_pod_on_each_node() -> None:
@@ -134,6 +139,19 @@ def test_the_checks_of_a_run_share_one_pod_on_each_node() -> None:
     assert [pod["spec"]["nodeName"] for pod in fleet.pods] == ["n1", "n2"]
     assert fleet.backends == tuple(pod["metadata"]["name"] for pod in fleet.pods)
     assert {body["spec"]["subdomain"] for _, body in fake.created if body["kind"] == "Pod"} == {fleet.name}
+
+
+@pytest.mark.parametrize("now", [404, "Failed"])
+def test_pods_that_are_gone_or_have_ended_are_made_anew(now: int | str) -> None:
+    fake = fleet_stage("n1", "n2")
+    before = callers.fleet(fake.stage)
+    name = before.pods[0]["metadata"]["name"]
+
+    fake.ended[f"/api/v1/namespaces/proving/pods/{name}"] = (404, {}) if now == 404 else (200, {"spec": {}, "status": {"phase": now}})
+
+    after = callers.fleet(fake.stage)
+    assert after.name != before.name
+    assert callers.fleet(fake.stage) is after
 
 
 def test_a_cluster_of_one_node_has_two_pods_to_spread_over() -> None:

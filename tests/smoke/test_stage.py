@@ -71,7 +71,7 @@ class FakeCluster:
             if self.refuses and self.refuses in path:
                 return answer(403, {})
             kept = self.keeps and self.keeps in path
-            return answer(200 if kept or self.objects.pop(path, None) else 404, {})
+            return answer(200 if kept or self.objects.pop(path, None) is not None else 404, {})
         return self.api(path)
 
     def api(self, path: str, *, host: Host | None = None) -> Answer:  # noqa: ARG002 - the interface

@@ -33,7 +33,7 @@ def resolves(stage: Stage) -> str:
     """Ask for names from Pods, as a program does and as a resolver does; where the cluster is ours, ask each replica too."""
     fleet = callers.fleet(stage)
     one = service(stage, fleet)
-    headless = stage.once("headless", lambda: service(stage, fleet, name=fleet.name, clusterIP="None"))
+    headless = stage.once(f"headless {fleet.name}", lambda: service(stage, fleet, name=fleet.name, clusterIP="None"))
     ours = bool(stage.inventory.hosts)
     servers = ["", *(pod["status"]["podIP"] for pod in _replicas(stage))] if ours else [""]
     evidence = []
