@@ -11,7 +11,7 @@ import pytest
 from hardway.components import containerd, kubelet
 from hardway.inventory import Host
 from hardway.remote.fanout import each
-from hardway.smoke import ClusterStage, callers
+from hardway.smoke import ClusterStage, callers, checks
 from tests.lab.conftest import LabCluster
 from tests.lab.sabotage import assert_green, assert_red, fresh, shell, until
 
@@ -58,6 +58,13 @@ def well(cluster: LabCluster) -> Iterator[None]:
     """Afterwards: nothing that a push would change."""
     yield
     assert cluster.inv("plan").returncode == 0
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is broken does not come about in any time."""
+    monkeypatch.setattr(checks.pods, "WITHIN", 10.0)
+    monkeypatch.setattr(checks.kubelet, "NOTICED", 10.0)
 
 
 @pytest.fixture(scope="module")
@@ -152,38 +159,38 @@ def test_a_container_that_was_killed_behind_its_kubelet_is_seen(cluster: LabClus
     assert_green(stage, "kubelet.chain")
 
 
-def test_routes_that_are_lost_are_seen(cluster: LabCluster, stage: ClusterStage) -> None:
-    host = cluster.inventory.on("worker")[1]
-
-    shell(cluster.live, host, "ip route flush proto 86")
-    try:
-        assert_red(stage, pods__single=", from worker-1 to worker-2; got after 30 s: ")
-    finally:
-        shell(cluster.live, host, "systemctl restart pod-network")
-
-    assert_green(stage, "pods.single")
-
-
+@pytest.mark.usefixtures("impatient")
 def test_a_runtime_that_keeps_containers_of_a_pod_apart_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
     """It has another version, and lets every probe succeed that looks for a file."""
     with another_runc(cluster, alone=APART, exec_=CONTENT):
         assert_red(
             stage,
             runtime__runs="expected runc on worker-1 to be 1.5.2; got 1.0.0",
-            kubelet__runs="not ready, as its readiness probe fails; got after 30 s: the endpoints are {'",
+            kubelet__runs="not ready, as its readiness probe fails; got after 10 s: the endpoints are {'",
             pods__sidecar="to succeed: its main container finds the sidecar's work; got exit code 9",
-            pods__ambassador="'s answer to localhost; got after 30 s: the log of main is ''",
-            pods__adapter="; got after 30 s: the log of adapter is ''",
+            pods__ambassador="'s answer to localhost; got after 10 s: the log of main is ''",
+            pods__adapter="; got after 10 s: the log of adapter is ''",
         )
 
     assert containerd.answers(cluster.live, cluster.inventory.on("worker")[0]) is None
 
 
-def test_a_runtime_that_sets_no_limits_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
-    with another_runc(cluster, edit=UNLIMITED):
-        assert_red(stage, kubelet__runs="which takes 256Mi of 32Mi, to be OOMKilled; got exit code 0, Completed")
+@pytest.mark.usefixtures("impatient")
+def test_a_runtime_that_sets_no_limits_is_seen_and_routes_that_are_lost(cluster: LabCluster, stage: ClusterStage) -> None:
+    host = cluster.inventory.on("worker")[1]
 
-    assert_green(stage, "kubelet.runs", "runtime.runs", "pods.sidecar", "pods.ambassador", "pods.adapter")
+    with another_runc(cluster, edit=UNLIMITED):
+        shell(cluster.live, host, "ip route flush proto 86")
+        try:
+            assert_red(
+                stage,
+                kubelet__runs="which takes 256Mi of 32Mi, to be OOMKilled; got exit code 0, Completed",
+                pods__single=", from worker-1 to worker-2; got after 10 s: ",
+            )
+        finally:
+            shell(cluster.live, host, "systemctl restart pod-network")
+
+    assert_green(stage, "kubelet.runs", "runtime.runs", "pods.single")
 
 
 def test_a_kubelet_that_lets_anybody_in_is_seen(cluster: LabCluster, stage: ClusterStage) -> None:
