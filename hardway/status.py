@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,9 +14,9 @@ from hardway.components import ALL, etcd, installed
 from hardway.components.daemon import declared
 from hardway.desired import Blob, Component
 from hardway.errors import Finding, Mistake
-from hardway.inventory import Host
+from hardway.inventory import Host, Inventory
 from hardway.observed import Observed, UnitState
-from hardway.pki.register import Item
+from hardway.pki.register import Item, as_found, own_item
 from hardway.plan import compare
 from hardway.preflight import Case
 from hardway.push import objects
@@ -162,17 +162,27 @@ def status(cluster: Cluster, programs: Programs, items: tuple[Item, ...], now: d
         answers = attempt(hosts, lambda host: _standing(cluster, host, programs), AT_ONCE)
         leaders = {name: answer.result() for name, answer in leading.items()}
         changed = drift.result()
+    standings = tuple(
+        Standing(host=host, why=str(answer.error).partition("\n")[0]) if isinstance(answer, Failure) else answer
+        for host, answer in answers.items()
+    )
+    items = (*items, *(item for standing in standings for item in _own(cluster.inventory, standing)))
     return Status(
         cluster=cluster.inventory.cluster,
-        standings=tuple(
-            Standing(host=host, why=str(answer.error).partition("\n")[0]) if isinstance(answer, Failure) else answer
-            for host, answer in answers.items()
-        ),
+        standings=standings,
         objects=changed,
         leaders=leaders,
         expires=min((item for item in items if item.not_after), key=lambda item: item.not_after or now, default=None),
         now=now,
     )
+
+
+def _own(inventory: Inventory, standing: Standing) -> Iterator[Item]:
+    """The certificates that daemons have asked for themselves: only their host knows until when they are good."""
+    there = standing.observed.certificates if standing.observed else {}
+    for component in installed(inventory, standing.host):
+        if (own := component.own(inventory)) and own.path in there:
+            yield as_found(own_item(component.name, own, standing.host), there[own.path])
 
 
 def _standing(cluster: Cluster, host: Host, programs: Programs) -> Standing:

@@ -14,9 +14,9 @@ from hardway.components import ALL, installed
 from hardway.desired import Blob, Serving, Shown, Template
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
-from hardway.observed import Observed
+from hardway.observed import Asked, Observed
 from hardway.pki.declared import Declarations
-from hardway.pki.register import Item, embedded, register
+from hardway.pki.register import Item, as_found, embedded, own_item, register
 from hardway.plan import digest
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
@@ -25,7 +25,7 @@ from hardway.state import State
 AT_ONCE = 16  # hosts
 KUBECONFIG = "templates/kubeconfig.yaml"
 
-OnHost = Literal["", "same", "differs", "missing", "not asked"]
+OnHost = Literal["", "same", "differs", "there", "missing", "not asked"]  # there: state/ has none to compare with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,15 +51,23 @@ class _Answer:
     """What one host carries and serves."""
 
     observed: Observed
+    own: frozenset[PurePosixPath]  # what daemons have asked for themselves
     wanted: Mapping[PurePosixPath, str]  # digests
     wires: Mapping[str, Wire]  # by certificate
 
 
 def items(declarations: Declarations, inventory: Inventory, state: State, kubeconfig: str, now: datetime) -> tuple[Item, ...]:
     """Everything that there is to look at; `kubeconfig` is the operator's own, in state/."""
-    kept = register(declarations, inventory, state, now)
+    kept = (*register(declarations, inventory, state, now), *_own(inventory))
     admin = next((one for one in kept if one.name == "admin"), None)
     return (*kept, *_configured(inventory, kept), *((embedded(state, kubeconfig, admin),) if admin else ()))
+
+
+def _own(inventory: Inventory) -> Iterator[Item]:
+    """What daemons ask for themselves."""
+    for component in ALL:
+        if own := component.own(inventory):
+            yield from (own_item(component.name, own, host) for host in component.hosts(inventory))
 
 
 def _configured(inventory: Inventory, kept: Sequence[Item]) -> Iterator[Item]:
@@ -99,7 +107,8 @@ def look(cluster: Cluster, wanted: Sequence[Item]) -> tuple[tuple[Seen, ...], Ma
 
 
 def _ask(cluster: Cluster, host: Host, paths: frozenset[PurePosixPath]) -> _Answer:
-    observed = cluster.machine(host).observe(paths)
+    own = frozenset(one.path for component in installed(cluster.inventory, host) if (one := component.own(cluster.inventory)))
+    observed = cluster.machine(host).observe(paths - own, (), Asked(certificates=tuple(own)))
     programs = {name: Blob(sha256="", size=0, local=Path()) for component in ALL for name in component.programs}
     parts = render.parts(cluster.inventory, host, observed.facts, cluster.credentials, programs)
     servings = [serving for component in installed(cluster.inventory, host) for serving in component.serves]
@@ -107,6 +116,7 @@ def _ask(cluster: Cluster, host: Host, paths: frozenset[PurePosixPath]) -> _Answ
         wires = list(pool.map(lambda serving: _wire(cluster, host, serving), servings))
     return _Answer(
         observed=observed,
+        own=own,
         wanted={file.path: digest(file.content) for part in parts for file in part.files},
         wires={wire.serving.certificate: wire for wire in wires},
     )
@@ -125,6 +135,9 @@ def _seen(item: Item, answers: Mapping[str, _Answer]) -> Seen:
     answer = answers.get(item.host)
     if answer is None:
         return Seen(item=item, on_host="not asked")
+    if item.path in answer.own:
+        der = answer.observed.certificates.get(item.path)
+        return Seen(item=as_found(item, der), on_host="there" if der else "missing")
     there = answer.observed.files.get(item.path)
     on_host: OnHost = "missing" if there is None else "same" if there.sha256 == answer.wanted.get(item.path) else "differs"
     return Seen(item=item, on_host=on_host, wire=answer.wires.get(item.name) if item.kind == "certificate" else None)

@@ -52,7 +52,7 @@ def _metrics(report: Report) -> Iterator[tuple[str, str, Samples]]:
     yield (
         "hardway_certificate_on_host",
         "Whether the file on the host is the one in state/ (1) or not (0); absent where the host did not answer.",
-        [(labels, float(one.on_host == "same")) for labels, one in labelled if one.on_host not in {"", "not asked"}],
+        [(labels, float(one.on_host == "same")) for labels, one in labelled if one.on_host in {"same", "differs", "missing"}],
     )
     yield (
         "hardway_certificate_served",

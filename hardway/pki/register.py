@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Literal
 
-from hardway.desired import Use
+from hardway.desired import Own, Use
 from hardway.errors import Mistake
-from hardway.inventory import Inventory
-from hardway.pki import kept
+from hardway.inventory import Host, Inventory
+from hardway.pki import kept, own
 from hardway.pki.credentials import placeholders
 from hardway.pki.declared import Authority, Certificate, Declarations, Place
 from hardway.pki.issue import unusable
@@ -154,6 +154,25 @@ def _read(item: Item, pair: Pair) -> Item:
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
     )
+
+
+def own_item(name: str, wanted: Own, host: Host) -> Item:
+    """A certificate that a daemon asks for itself: its host says until when it is good, state/ has nothing of it."""
+    return Item(
+        kind="certificate",
+        name=name,
+        authority=wanted.authority,
+        host=host.name,
+        path=wanted.path,
+        subject=wanted.subject(host),
+        note="its own",
+    )
+
+
+def as_found(item: Item, der: bytes | None) -> Item:
+    """What a certificate itself says, as its host gives it."""
+    found = own.read(der)
+    return _read(item, found) if found else item
 
 
 def _on_hosts(there: Mapping[str, _Kept], inventory: Inventory, uses: Uses) -> Iterator[Item]:

@@ -11,6 +11,7 @@ from hardway.components import ALL
 from hardway.desired import Answer, Manifest
 from hardway.errors import Finding, Mistake
 from hardway.plan import LEFTOVERS, Change, compare_object
+from hardway.push.admission import SECRETS
 from hardway.remote.cluster import Cluster
 
 UNKNOWN = "no API server answers"
@@ -20,7 +21,10 @@ def survey(cluster: Cluster) -> tuple[Change, ...]:
     """What differs in the cluster; all of it if no server answers yet."""
     wanted = [(component.name, manifest) for component in ALL for manifest in render.manifests(component, cluster.inventory)]
     try:
-        there = _ours(cluster, [manifest for _, manifest in wanted])
+        collections = [manifest.collection for _, manifest in wanted]
+        if any(component.own(cluster.inventory) for component in ALL):
+            collections.append(SECRETS)  # tokens of a push that was cut short
+        there = _ours(cluster, collections)
         compared = [_compared(cluster, component, manifest, there.get(manifest.name)) for component, manifest in wanted]
     except Unanswered as unanswered:
         compared = [compare_object(component, manifest, None, None, str(unanswered)) for component, manifest in wanted]
@@ -55,6 +59,8 @@ def put(cluster: Cluster, changes: Sequence[Change], tell: Callable[[str], None]
             continue
         if change.action == "delete":
             answer = cluster.request("DELETE", change.manifest.path, host=host)
+            if answer.status == 404:  # somebody was faster
+                continue
         else:
             answer = cluster.apply(change.manifest, dry_run=False, host=host)
             if answer.status == 403:
@@ -67,10 +73,10 @@ class Unanswered(Exception):  # noqa: N818 - a state of the cluster, caught here
     """Nobody can say what is there: no server answers, or none lets us look."""
 
 
-def _ours(cluster: Cluster, manifests: Sequence[Manifest]) -> dict[str, Mapping[str, Any]]:
+def _ours(cluster: Cluster, collections: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """Every object that carries our label, of the kinds that we put there, by its name as kubectl writes it."""
     found: dict[str, Mapping[str, Any]] = {}
-    for collection in dict.fromkeys(manifest.collection for manifest in manifests):
+    for collection in dict.fromkeys(collections):
         answer = _asked(partial(cluster.api, f"{collection}?labelSelector={render.LABEL}%3D{render.OWNER}"))
         listed = answer.json()
         for item in listed["items"]:

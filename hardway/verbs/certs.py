@@ -182,11 +182,16 @@ def _rows(seen: Sequence[Seen], columns: Sequence[str], report: Report, inventor
             "ends": f"{item.not_after:%Y-%m-%d}" if item.not_after else "",
             "days": "" if report.days(one) is None else str(report.days(one)),
             "where": _where(item),
-            "read by": ", ".join(f"{use.reader.removesuffix('.service')} ({use.pickup.value})" for use in item.uses),
+            "read by": ", ".join(f"{use.reader.removesuffix('.service')} ({use.pickup.value})" for use in item.uses) or _whose(item),
             "is": _status(one, report),
         }
         grouped.setdefault(tuple(cells[column] for column in columns[:-1]), []).append(item.host or "")
     return [(*row, _hosts([host for host in hosts if host], inventory)) for row, hosts in grouped.items()]
+
+
+def _whose(item: Item) -> str:
+    """Of a certificate that no file on a host is declared for."""
+    return item.note if item.kind == "certificate" else ""
 
 
 def _where(item: Item) -> str:
@@ -207,7 +212,7 @@ def _status(one: Seen, report: Report) -> str:
         return "not asked"
     served = one.wire
     if served is None:
-        return "as in state" if one.on_host else "ok"
+        return "on the host" if one.on_host == "there" else "as in state" if one.on_host else "ok"
     return f"served on {served.serving.port}" if served.shown else f"silent on {served.serving.port}"
 
 

@@ -64,7 +64,7 @@ class FakeMachine:
     cluster: FakeCluster
     host: Host
 
-    def observe(self, paths: Iterable[PurePosixPath]) -> Observed:
+    def observe(self, paths: Iterable[PurePosixPath], *_: object) -> Observed:
         if self.host.name in self.cluster.dead:
             raise Mistake.at(self.host.name, "cannot be reached", "is it up?")
         self.cluster.observed += 1
