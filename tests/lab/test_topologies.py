@@ -1,4 +1,4 @@
-"""The other shapes of a cluster: one host with everything and no balancer, and an endpoint of the operator's own."""
+"""The other shapes of a cluster: one host with everything and no balancer, an endpoint or a network of the operator's own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import selectors
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,12 +15,24 @@ from pathlib import Path
 
 import pytest
 
+from hardway.binaries import CACHE, fetch
+from hardway.lab import nspawn
 from tests.lab.conftest import LabCluster, booted, shipped
 
 pytestmark = pytest.mark.lab
 
-ONE = re.compile(r"^  (lb-1|controller-[23]):.*\n", re.MULTILINE)
+ONE = re.compile(r"^  (lb-1|controller-[23]|worker-.):.*\n", re.MULTILINE)
 BALANCER = re.compile(r"^  lb-1:.*\n", re.MULTILINE)
+WORKERS = re.compile(r"^  worker-.:.*\n", re.MULTILINE)
+# What one node alone cannot show.
+OF_SEVERAL = ("kube-apiserver-lb.unit", "apiserver.balanced")
+
+
+def one_host(network: int) -> str:
+    """The shipped inventory with one host for all roles."""
+    text = ONE.sub("", shipped("one", network)).replace("loadbalancer: haproxy", "loadbalancer: none")
+    text = text.replace("roles: [controller]", "roles: [controller, worker]")
+    return re.sub(rf"(  address: 10\.{network}\.\d+)\.10\n", r"\1.11\n", text)
 
 
 def proved(cluster: LabCluster, *skipped: str) -> None:
@@ -32,12 +45,11 @@ def proved(cluster: LabCluster, *skipped: str) -> None:
 
 
 def test_one_host_runs_everything_without_a_balancer_and_its_etcd_stays_alone(tmp_path: Path) -> None:
-    text = ONE.sub("", shipped("one", 243)).replace("loadbalancer: haproxy", "loadbalancer: none")
-    text = re.sub(r"(  address: 10\.243\.\d+)\.10\n", r"\1.11\n", text)
+    text = one_host(243)
     with booted(tmp_path / "one.yaml", text) as cluster:
-        proved(cluster, "kube-apiserver-lb.unit", "apiserver.balanced")
+        proved(cluster, *OF_SEVERAL)
 
-        grown = BALANCER.sub("", shipped("one", 243)).replace("loadbalancer: haproxy", "loadbalancer: external")
+        grown = WORKERS.sub("", BALANCER.sub("", shipped("one", 243))).replace("loadbalancer: haproxy", "loadbalancer: external")
         cluster.path.write_text(grown)
         assert cluster.inv("lab.up").returncode == 0
         done = cluster.inv("push")
@@ -108,3 +120,36 @@ def test_three_controllers_stand_behind_an_endpoint_of_the_operators_own(tmp_pat
         targets = [(str(host.address), 6443) for host in cluster.inventory.on("controller")]
         with forwarder((str(endpoint.address), endpoint.port), targets):
             proved(cluster, "kube-apiserver-lb.unit")
+
+
+IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.201.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}
+MINE = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "bridge", "bridge": "mine0", "isGateway": True, "ipam": IPAM}]}
+
+
+@pytest.mark.full
+def test_a_network_of_the_operators_own_is_left_to_him_and_not_waited_for(tmp_path: Path) -> None:
+    with booted(tmp_path / "none.yaml", f"network: none\nproxy_mode: iptables\n{one_host(245)}") as cluster:
+        assert cluster.inv("push").returncode == 0
+        assert cluster.inv("plan").returncode == 0
+        host = cluster.controller()
+        seen = cluster.live.machine(host).observe(frozenset())
+        said = cluster.inv("kubectl", "--", "get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type=='Ready')]}").stdout
+        assert "cni plugin not initialized" in said
+        assert not cluster.live.run(host, "ip", "-4", "route", "show", "proto", "86").strip()
+
+        # The least that another network is: plugins, and their configuration.
+        plugins = fetch(["bridge", "host-local", "loopback"], seen.facts.arch, cluster.inventory, CACHE, print)
+        for name, one in plugins.items():
+            subprocess.run(
+                [*nspawn.ssh(host, cluster.state.root), f"mkdir -p /opt/cni/bin; cat >/opt/cni/bin/{name}; chmod 755 /opt/cni/bin/{name}"],
+                stdin=one.path.open("rb"),
+                check=True,
+            )
+        cluster.live.run(
+            host, "sh", "-c", 'mkdir -p /etc/cni/net.d; printf %s "$1" >/etc/cni/net.d/10-mine.conflist', "sh", json.dumps(MINE)
+        )
+        assert cluster.inv("kubectl", "--", "wait", "--for=condition=Ready", "node", "--all", "--timeout=120s").returncode == 0
+        assert cluster.inv("plan").returncode == 0
+        done = cluster.inv("smoke", "--component", "kube-proxy")
+        assert done.returncode == 0
+        assert "KUBE-SERVICES" in cluster.live.run(host, "iptables-save")
