@@ -100,7 +100,7 @@ def theirs(cluster: LabCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
     yield Theirs(cluster, tmp_path_factory.mktemp("theirs"))
     live.request("DELETE", f"/api/v1/namespaces/{SPACE}")
     rbac = "/apis/rbac.authorization.k8s.io/v1"
-    for at in (f"{rbac}/namespaces/{SPACE}/", f"{rbac}/namespaces/kube-system/", f"{rbac}/cluster"):
+    for at in (*(f"{rbac}/namespaces/{space}/" for space in (SPACE, "kube-system", "kube-node-lease")), f"{rbac}/cluster"):
         for kind in ("roles", "rolebindings"):
             live.request("DELETE", f"{at}{kind}/hardway-smoke")
 
