@@ -17,8 +17,10 @@ NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
 # What checks make in a namespace that is not theirs to delete: plural -> API group.
-IN_A_SPACE = {"pods": "", "configmaps": "", "services": "", "networkpolicies": "networking.k8s.io"}
+IN_A_SPACE = {"pods": "", "configmaps": "", "services": "", "networkpolicies": "networking.k8s.io", "jobs": "batch"}
 AT_ONCE_AND_FOR_ALL = {"gracePeriodSeconds": 0}  # the API forgets a Pod that is deleted so before its kubelet has heard of it
+# Else a Job leaves them: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#orphaned-dependents
+WITH_ITS_PODS = {"propagationPolicy": "Background"}
 OLD = 900.0  # seconds; a run is over sooner, so what is older was left
 
 
@@ -56,7 +58,7 @@ def remove(api: Api, *paths: str) -> list[str]:
 
     def refused(path: str) -> str | None:
         try:
-            answer = api.request("DELETE", path)
+            answer = api.request("DELETE", path, WITH_ITS_PODS if "/jobs/" in path else None)
         except Mistake as mistake:
             return str(mistake)
         # 409: a namespace that is already going says so.

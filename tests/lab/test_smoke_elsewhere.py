@@ -119,7 +119,7 @@ def test_nothing_is_written_before_somebody_has_said_yes(theirs: Theirs) -> None
     assert done.returncode == 1
     assert f"server     {theirs.cluster.inventory.server}\nuser       kubernetes-admin\nnamespace  {SPACE}\n" in done.stderr
     (writes,) = [line for line in done.stderr.splitlines() if line.startswith("writes ")]
-    assert f"create, delete configmaps in {SPACE}; create, delete networkpolicies in {SPACE}; create, delete pods in {SPACE}; " in writes
+    assert f"create, delete configmaps in {SPACE}; create, delete jobs in {SPACE}; create, delete networkpolicies in {SPACE}; " in writes
     assert all(one.endswith(f" in {SPACE}") for one in writes.split("; "))
     assert "nothing was done; add --yes" in done.stderr
     assert theirs.left() == []

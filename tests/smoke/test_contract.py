@@ -127,6 +127,7 @@ def test_the_roles_hold_what_is_declared_by_namespace_and_no_more() -> None:
         "configmaps": ["delete", "list"],
         "services": ["delete", "list"],
         "networkpolicies": ["delete", "list"],
+        "jobs": ["delete", "list"],
     }
     assert system["rules"] == [
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": ["kube-scheduler"], "verbs": ["get"]}

@@ -81,7 +81,7 @@ class FakeCluster:
         below = [one for at, one in self.objects.items() if at.rpartition("/")[0] == place]
         if place.rpartition("/")[2] in {"namespaces", "nodes", "pods", "mutatingwebhookconfigurations"}:
             return answer(200, {"items": [self._dated(place, one) for one in below if not query or one["metadata"].get("labels") == OURS]})
-        if place.rpartition("/")[2] in {"configmaps", "services", "networkpolicies"}:
+        if place.rpartition("/")[2] in {"configmaps", "services", "networkpolicies", "jobs"}:
             return answer(200, {"items": []})
         return answer(404, {})
 
@@ -314,6 +314,15 @@ def test_in_a_namespace_that_stays_a_run_removes_its_objects_and_nothing_else() 
 
     assert [path for path, _ in cluster.deleted] == ["/api/v1/namespaces/theirs/pods/p"]
     assert list(cluster.objects) == ["/api/v1/namespaces/theirs/pods/theirs"]
+
+
+def test_a_job_that_is_left_in_a_namespace_that_stays_is_removed_with_its_pods() -> None:
+    cluster = FakeCluster()
+
+    with stage(cluster, space="theirs") as on:
+        on.create("/apis/batch/v1/namespaces/theirs/jobs", pod("j"))
+
+    assert cluster.deleted == [("/apis/batch/v1/namespaces/theirs/jobs/j", {"propagationPolicy": "Background"})]
 
 
 def test_cleanup_of_a_namespace_that_stays_looks_nowhere_else() -> None:
