@@ -142,7 +142,8 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_token_is_there_before_the_start_and_gone_once_the_host_has_its_certificate() -> None:
-    cluster, tokens = FakeCluster(), []
+    cluster = FakeCluster()
+    tokens: list[str] = []
 
     def start() -> None:
         cluster.ask("csr-1")
@@ -157,7 +158,8 @@ def test_the_token_is_there_before_the_start_and_gone_once_the_host_has_its_cert
 
 
 def test_the_token_is_good_for_minutes_and_for_asking_alone() -> None:
-    cluster, kept = FakeCluster(), []
+    cluster = FakeCluster()
+    kept: list[Mapping[str, Any]] = []
 
     def start() -> None:
         cluster.ask("csr-1")

@@ -16,7 +16,9 @@ from hardway.components import ALL
 from hardway.desired import Answer, Manifest
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
+from hardway.inventory.values import Kubelet
 from hardway.push import objects
+from hardway.push.admission import SECRETS
 from hardway.remote.cluster import Cluster
 
 SHIPPED = load(Path(__file__).parent.parent / "inventory.yaml")
@@ -55,7 +57,8 @@ class FakeApi:
             return answer(403, {"message": "forbidden"})
         path, _, query = path.partition("?")
         if query:
-            of = next(manifest.object for manifest in WANTED.values() if manifest.collection == path)
+            secrets = {"apiVersion": "v1", "kind": "Secret"}
+            of = secrets if path == SECRETS else next(one.object for one in WANTED.values() if one.collection == path)
             parent, _, plural = path.rpartition("/")
             listed = [
                 # Without kind and version, as the API server lists them.
@@ -148,6 +151,21 @@ def test_an_object_that_lost_our_label_is_repaired_not_created_again() -> None:
     api.there[path] = {**one, "metadata": {"name": one["metadata"]["name"]}}
 
     assert [line.split(" ")[0] for line in surveyed(api)] == ["apply"]
+
+
+def test_a_token_that_a_push_has_left_goes() -> None:
+    api = full()
+    asking = replace(INVENTORY, kubelet=Kubelet(tls="bootstrap"))
+    for component in ALL:
+        api.there |= {manifest.path: manifest.object for manifest in render.manifests(component, asking)}
+    left = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bootstrap-token-abcdef", "namespace": "kube-system"}}
+    left["metadata"] = {**cast("dict[str, Any]", left["metadata"]), "labels": {render.LABEL: render.OWNER}}
+    api.there[f"{SECRETS}/bootstrap-token-abcdef"] = left
+    api.inventory = asking
+
+    assert surveyed(api) == ["delete secret/kube-system/bootstrap-token-abcdef: no component puts it there any more"]
+    assert put(api) == [f"DELETE {SECRETS}/bootstrap-token-abcdef by controller-1"]
+    assert surveyed(api) == []
 
 
 def test_what_no_component_wants_any_more_goes_and_what_others_made_stays() -> None:

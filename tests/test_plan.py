@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path, PurePosixPath
 
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from hardway.components.kubelet import OWN
 from hardway.desired import Blob, Content, File, Manifest, Part, Pickup, Secret, Text, Use
 from hardway.inventory import Host
 from hardway.observed import Facts, Observed, OnDisk, UnitState
+from hardway.pki.pair import Pair, leaf, root
+from hardway.pki.request import Request
 from hardway.plan import Plan, compare, compare_object, diff, digest, document
 
 HOST = Host(name="controller-1", address=IPv4Address("10.240.0.11"), roles=frozenset({"controller"}))
@@ -38,6 +44,10 @@ def observed(*files: File[Content], unit: UnitState | None = UP, owed: frozenset
 
 def does(plan: Plan) -> list[str]:
     return [f"{change.action} {change.what}" for change in plan.changes]
+
+
+def der_of(pair: Pair) -> bytes:
+    return pair.certificate.public_bytes(Encoding.DER)
 
 
 CONFIG = file("config", Text("a: 1\n"))
@@ -126,6 +136,40 @@ def test_a_diff_shows_text_and_never_a_secret() -> None:
 
     assert "-a: 0\n+a: 1" in diff(text, "a: 0\n")
     assert diff(secret, "old key") == ""
+
+
+def test_a_unit_without_a_certificate_of_its_own_asks_for_one_at_a_restart() -> None:
+    asks = dataclasses.replace(part(CONFIG), own=OWN)
+    seen = observed(CONFIG)
+
+    plan = compare(HOST, [asks], seen)
+    assert does(plan) == ["bootstrap system:node:controller-1", "restart x.service"]
+    assert plan.changes[0].document == {
+        "component": "x",
+        "action": "bootstrap",
+        "user": "system:node:controller-1",
+        "why": "it has no client certificate",
+    }
+    assert plan.changes[1].why == "it asks for its certificate at start"
+    assert does(compare(HOST, [asks], dataclasses.replace(seen, units={"x.service": dataclasses.replace(UP, active="inactive")}))) == [
+        "bootstrap system:node:controller-1",
+        "start x.service",
+    ]
+
+
+def test_a_certificate_of_its_own_is_judged_by_the_clock_of_its_host() -> None:
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    authority = root("x", keys="ec", days=10, now=now)
+    request = Request(authority="x", certificate="x", common_name=OWN.name(HOST), organization=OWN.organization, usages=("client",))
+    der = der_of(leaf(request, authority, now=now, lifetime=timedelta(days=1)))
+    asks = dataclasses.replace(part(CONFIG), own=OWN, trusted=authority.certificate_pem.decode())
+
+    def planned(clock: datetime) -> list[str]:
+        facts = dataclasses.replace(FACTS, clock=clock.timestamp())
+        return does(compare(HOST, [asks], dataclasses.replace(observed(CONFIG), facts=facts, certificates={OWN.path: der})))
+
+    assert planned(now) == []
+    assert planned(now + timedelta(days=2)) == ["bootstrap system:node:controller-1", "restart x.service"]
 
 
 def test_the_document_holds_paths_units_and_objects_and_no_secret() -> None:

@@ -61,6 +61,14 @@ def test_whom_to_ask_for_names_outside_of_the_cluster_may_be_written_also_that_i
     assert loaded(changed(networks__nameservers=["10.0.0.2"])).networks.nameservers == (IPv4Address("10.0.0.2"),)
 
 
+def test_a_kubelet_that_asks_for_its_certificate_needs_somebody_who_signs() -> None:
+    assert loaded(changed(kubelet={"tls": "bootstrap"})).kubelet.tls == "bootstrap"
+    what = "a kubelet that asks for its certificate needs somebody who signs it, and csr_signer is none"
+    assert refused(changed(kubelet={"tls": "bootstrap"}, csr_signer="none")) == [
+        f"kubelet.tls: {what}; take issued, or `csr_signer: controller-manager`"
+    ]
+
+
 def test_the_committed_schema_is_current_and_named_by_the_inventory() -> None:
     expected = json.dumps(schema(), indent=2) + "\n"
 

@@ -67,6 +67,7 @@ def test_whatever_a_daemon_reads_is_in_its_own_directory(declarations: Declarati
         ("etcd.yaml", "  etcdctl:", "  ETCDCTL:", "small letters"),
         ("etcd.yaml", "  etcdctl:", "  admin:", "certificate admin is declared twice"),
         ("etcd.yaml", "  etcdctl:", "  etcd-peer:", "is there twice"),
+        ("kubernetes.yaml", "kubelet_tls: issued #", "kubelet_tls: asked #", '"asked" is not one of'),
         ("encryption.yaml", "secretbox", "aescbc", '"aescbc" is not secretbox'),
         ("encryption.yaml", "encryption:", "encrypt:", "declares nothing"),
         ("service-account.yaml", "public_in:", "publicin:", "did you mean public_in?"),

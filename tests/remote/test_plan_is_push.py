@@ -48,6 +48,21 @@ def carried(host: FakeHost) -> dict[str, tuple[int, bytes]]:
     return {str(path).removeprefix(str(host.root)): (path.stat().st_mode & 0o7777, path.read_bytes()) for path in files}
 
 
+def test_a_file_that_nobody_wants_any_more_is_taken_away(tmp_path: Path) -> None:
+    host = FakeHost(base=tmp_path)
+    host.unit(UNIT)
+    machine = host.machine()
+    machine.apply(request(planned(machine, part({name: (Text(""), 0o644, Pickup.POLL) for name in ("/etc/x/a", "/etc/x/b")}))))
+    wanted = part({"/etc/x/a": (Text(""), 0o644, Pickup.POLL)})
+
+    plan = planned(machine, wanted)
+    machine.apply(request(plan))
+
+    assert [(change.action, change.what) for change in plan.changes] == [("delete", "/etc/x/b")]
+    assert not host.path("/etc/x/b").exists()
+    assert planned(machine, wanted).changes == ()
+
+
 # Without shrinking: an example takes a tenth of a second, a hundred of them more than the quick tests may.
 @settings(max_examples=8, deadline=None, phases=(Phase.explicit, Phase.generate))
 @given(old=trees, new=trees)
