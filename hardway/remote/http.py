@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import httpcore2
@@ -19,6 +20,7 @@ Dial = Callable[[str, int, float], socket.socket]  # address, port, seconds -> a
 
 CONNECT = 5.0  # seconds
 READ = 30.0
+CUT = (httpcore2.RemoteProtocolError, httpcore2.ReadError, httpcore2.WriteError)  # by a server or a balancer that has gone
 
 
 class Stream(httpcore2.NetworkStream):
@@ -97,7 +99,7 @@ class Client:
     dial: Dial
     context: ssl.SSLContext
     server_name: str | None = None  # asked for by SNI and verified, instead of the address
-    retries: int = 1  # of a connection that does not come about
+    retries: int = 1  # of a connection that does not come about; if 0, also nothing else is tried twice
     pool: httpcore2.ConnectionPool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,14 +125,24 @@ class Client:
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             sent.setdefault("Content-Type", "application/merge-patch+json" if method == "PATCH" else "application/json")
+        ask = partial(self._ask, method, base, path, headers=sent, content=data, extensions=extensions)
         try:
-            with self.pool.stream(method, f"{base}{path}", headers=sent, content=data, extensions=extensions) as response:
-                stream = response.extensions.get("network_stream")
-                tls = stream.get_extra_info("ssl_object") if stream else None
-                shown = serial(tls) if tls else 0  # now: after the answer a server that stops has closed the connection
-                content = response.read()
+            try:
+                return ask()
+            except CUT:
+                # What only reads may be asked again: https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
+                if method != "GET" or not self.retries:
+                    raise
+                return ask()
         except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
             raise Mistake.at(base, f"{type(error).__name__}: {error}".rstrip(": ")) from error
+
+    def _ask(self, method: str, base: str, path: str, **fields: Any) -> Answer:
+        with self.pool.stream(method, f"{base}{path}", **fields) as response:
+            stream = response.extensions.get("network_stream")
+            tls = stream.get_extra_info("ssl_object") if stream else None
+            shown = serial(tls) if tls else 0  # now: after the answer a server that stops has closed the connection
+            content = response.read()
         said = {name.decode().lower(): value.decode() for name, value in response.headers}
         return Answer(
             status=response.status,
