@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from hardway import components, status
+from hardway.components.kubelet import OWN
 from hardway.desired import Blob, Component, Gate, Live, Roll
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
 from hardway.pki import declared
 from hardway.pki.credentials import Credentials, placeholders
+from hardway.pki.pair import leaf, root
 from hardway.pki.register import Item
+from hardway.pki.request import Request
 from hardway.remote.cluster import Cluster
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +110,20 @@ def test_what_is_down_is_told(observed: Observed, expected: str) -> None:
     seen, _ = found(controller_1=observed)
 
     assert seen.down == (("controller-1", expected),)
+
+
+def test_a_certificate_that_a_daemon_has_asked_for_may_be_the_first_to_end() -> None:
+    asks = replace(X, own=lambda _: OWN)
+    ends = NOW + timedelta(days=20)
+    request = Request(authority="x", certificate="x", common_name="x", usages=("client",))
+    signed = leaf(request, root("x", keys="ec", days=30, now=NOW), now=NOW, lifetime=ends - NOW)
+    der = signed.certificate.public_bytes(Encoding.DER)
+    other = Item(kind="certificate", name="other", not_after=ends + timedelta(days=1))
+
+    seen, _ = found(asks, (other,), controller_2=replace(SEEN, certificates={OWN.path: der}))
+
+    assert seen.expires is not None
+    assert (seen.expires.name, seen.expires.host, seen.days) == ("x", "controller-2", 20)
 
 
 def test_a_daemon_that_runs_and_is_not_well_is_down() -> None:

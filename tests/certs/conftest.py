@@ -69,7 +69,8 @@ class FakeMachine:
             raise Mistake.at(self.host.name, "cannot be reached", "is it up?")
         self.cluster.observed += 1
         there = self.cluster.carried[self.host.name]
-        return Observed(facts=FACTS, files={path: OnDisk(sha256=there[path], mode=0, owner="") for path in paths if path in there})
+        files = {path: OnDisk(sha256=there[path], mode=0, owner="") for path in paths if path in there}
+        return Observed(facts=FACTS, files=files, certificates=self.cluster.own.get(self.host.name, {}))
 
 
 @dataclass
@@ -81,6 +82,7 @@ class FakeCluster:
     dead: set[str] = field(default_factory=set)
     closed: set[int] = field(default_factory=set)  # ports
     other: dict[tuple[str, int], Shown] = field(default_factory=dict)
+    own: dict[str, dict[PurePosixPath, bytes]] = field(default_factory=dict)  # what daemons have asked for themselves
     observed: int = 0
 
     def __post_init__(self) -> None:

@@ -38,7 +38,9 @@ def test_what_differs_is_zero_and_what_is_not_known_is_absent(report: Ask, clust
     }
     values = {(re.findall('host="([^"]*)"', line)[0], re.findall('port="([^"]*)"', line)[0]): value for line, value in served.items()}
     assert values == {(f"controller-{n}", port): "1" for n in (1, 2) for port in ("6443", "2379", "2380", "10257")} | {
-        ("controller-1", "6443"): "0"
+        ("controller-1", "6443"): "0",
+        ("worker-1", "10250"): "1",
+        ("worker-2", "10250"): "1",
     }
     assert 'hardway_certificates_wrong{cluster="kit"} 1\n' in text
     assert 'hardway_certificates_unknown{cluster="kit"} 3\n' in text

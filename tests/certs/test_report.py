@@ -25,19 +25,19 @@ def test_a_cluster_that_is_as_state_has_it_is_well(report: Ask, cluster: FakeClu
     found = report()
 
     assert (found.wrong, found.unknown, found.notes, found.code) == ((), (), (), 0)
-    assert cluster.observed == 4  # one exec a host
+    assert cluster.observed == 6  # one exec a host
     kinds = {
         kind: [one for one in found.seen if one.item.kind == kind] for kind in ("authority", "certificate", "bundle", "kubeconfig", "key")
     }
     assert len(kinds["authority"]) == 4 + 3  # and where the controller manager signs
-    assert len(kinds["certificate"]) == 3 * 11 + 2
-    assert len(kinds["kubeconfig"]) == 3 * 2 + 1
+    assert len(kinds["certificate"]) == 3 * 11 + 2 * 3 + 2
+    assert len(kinds["kubeconfig"]) == 3 * 2 + 2 * 2 + 1
     assert {str(one.item.path) for one in kinds["key"] if one.item.name == "encryption" and one.item.path} == {
         "/etc/kubernetes/kube-apiserver/encryption.yaml"
     }
     assert {one.on_host for one in found.seen if one.item.path} == {"same"}
     served = [(one.item.name, one.item.host, one.wire.serving.port) for one in kinds["certificate"] if one.wire]
-    assert len(served) == 3 * 5
+    assert len(served) == 3 * 5 + 2
     assert ("kube-scheduler-serving", "controller-3", 10259) in served
 
 
@@ -101,7 +101,7 @@ def test_without_a_number_a_certificate_is_wrong_when_a_push_would_renew_it(repo
         f"certificate etcdctl on controller-1, controller-2, controller-3: expires on {now + timedelta(days=365):%Y-%m-%d}, in 29 days"
         in late.wrong
     )
-    assert len(late.wrong) == 11 + 2 + 1  # not the bundles, nor the kubeconfigs that name one of these
+    assert len(late.wrong) == 11 + 3 + 2 + 1  # not the bundles, nor the kubeconfigs that name one of these
 
 
 @pytest.mark.parametrize(("days", "code"), [(364.0, 0), (366.0, 1), (0.0, 0)])
