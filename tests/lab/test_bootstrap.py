@@ -1,6 +1,6 @@
 """Kubelets that ask for their client certificates: each with a token that is good for its own name, once.
 
-A lab of its own with one controller and two workers: about five minutes where nothing else runs.
+A lab of its own with one controller and two workers: about ten minutes on two cores, twelve where they are busy with other things.
 """
 
 from __future__ import annotations
