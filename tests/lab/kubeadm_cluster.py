@@ -136,6 +136,8 @@ class KubeadmCluster:
         self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", f"--timeout={READY}")
         for addon in ("daemonset/kube-proxy", "deployment/coredns"):
             self.rolled_out(addon)
+        leases = [f"lease/{node.name}" for node in self.nodes]  # which a kubelet makes some seconds after its Node
+        self.kubectl("--namespace=kube-node-lease", "wait", "--for=create", *leases, f"--timeout={READY}")
 
     def kubectl(self, *argv: str, said: str | None = None) -> str:
         """As the administrator."""
