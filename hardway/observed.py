@@ -8,6 +8,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
 from typing import Literal
 
+RESOLV_CONF = PurePosixPath("/etc/resolv.conf")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -21,7 +23,7 @@ class Facts:
     disk_free: int  # bytes under /var/lib
     memory: int  # bytes in all
     mtu: int = 0  # of the interface that the default route leaves by; 0 if there is none
-    resolv_conf: PurePosixPath = PurePosixPath("/etc/resolv.conf")  # names nameservers that Pods reach too
+    resolv_conf: PurePosixPath = RESOLV_CONF  # names nameservers that Pods reach too
     container: bool = False  # the host itself is one, such as the lab's
     programs: frozenset[str] = frozenset()  # which of the OS programs that components need are there
 

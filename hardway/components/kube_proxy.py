@@ -34,9 +34,7 @@ def needs(inventory: Inventory) -> Needs:
     if inventory.proxy_mode == "iptables":
         return Needs(ports=ports, memory=60)
     # https://kubernetes.io/docs/reference/networking/virtual-ips/#proxy-mode-nftables
-    return Needs(
-        ports=ports, memory=60, kernel=(5, 13), modules=("nf_tables", "nft_chain_nat", "nft_fib_ipv4", "nft_masq", "nft_numgen")
-    )
+    return Needs(ports=ports, memory=60, kernel=(5, 13), modules=("nf_tables", "nft_chain_nat", "nft_fib_ipv4", "nft_masq", "nft_numgen"))
 
 
 COMPONENT = Component(

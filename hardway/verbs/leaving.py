@@ -23,7 +23,7 @@ PENDING = 2  # exit code where --yes is missing
     help={"host": "only this one; a member of etcd does not go alone", "yes": "do it: what is in the cluster is gone for good"},
 )
 def reset(c: Context, host: str = "", yes: bool = False) -> None:
-    """Take all that the kit and its daemons have made off the hosts; without --yes only show what that is.
+    """Take all that the kit and its daemons made off the hosts; without --yes only show it.
 
     Containers, mounts, rules, routes, users and data go with the files; what is not of the kit stays. state/ stays too, so that
     a push makes a cluster with the same authorities. Interrupted, it is run again and goes on. Exits 2 if --yes is missing.
@@ -71,7 +71,7 @@ def reset(c: Context, host: str = "", yes: bool = False) -> None:
     },
 )
 def remove(c: Context, name: str, within: str = "5m", force: bool = False, keep_host: bool = False) -> None:
-    """Take a worker out of the cluster: cordon, drain, reset its host, delete its Node, free its range.
+    """Take a worker out of the cluster: cordon, drain, reset its host, delete its Node.
 
     Pods are evicted, so PodDisruptionBudgets hold: what they do not allow is tried again, and told if the time runs out.
     Interrupted, it is run again and goes on.

@@ -62,7 +62,7 @@ def push(c: Context, verify: bool = False) -> None:
     },
 )
 def render(c: Context, host: str = "", out: str = "", readers: bool = False) -> None:
-    """Show every file that a host would get, with placeholders for keys and binaries, and what the cluster would."""
+    """Show every file that a host would get, and what the cluster would; placeholders for keys."""
     from hardway import render as rendering
     from hardway.pki import declared
 
