@@ -209,7 +209,8 @@ def _daemon(cluster: Cluster, host: Host, component: Component, state: UnitState
         return replace(found, why=f"is {state.active} ({state.sub})")
     try:
         # The first gate says whether it is up; those after it look further than at this one daemon.
-        why = component.roll.gates[0].ask(cluster, host) if component.roll.gates else None
+        first = component.roll.gates[0] if component.roll.gates else None
+        why = first.ask(cluster, host) if first and not first.command else None
         runs = component.version(cluster, host) if component.version else None
         member = etcd.status(cluster, host).cluster if component is etcd.COMPONENT else 0
     except Mistake as mistake:

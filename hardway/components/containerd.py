@@ -28,6 +28,14 @@ def answers(live: Live, host: Host) -> str | None:
     return f"{', '.join(failed)} is not true" if failed else None
 
 
+def version(live: Live, host: Host) -> str:
+    """What the runtime says it is, by its Node."""
+    answer = live.api(f"/api/v1/nodes/{host.name}")
+    if answer.status != 200:
+        raise Mistake.at(host.name, f"the API server answers {answer.status} to a question for its Node")
+    return str(answer.json()["status"]["nodeInfo"]["containerRuntimeVersion"]).removeprefix("containerd://")
+
+
 CONDITIONS = '{{range .status.conditions}}{{.type}}={{.status}}{{"\\n"}}{{end}}'
 
 
@@ -105,5 +113,6 @@ COMPONENT = Component(
     files=files,
     programs=("containerd", "containerd-shim-runc-v2", "runc", "ctr", "crictl", *PLUGINS),
     needs=needs,
-    roll=Roll(at_once=4, gates=(Gate(name="answers", ask=answers, within=60),)),
+    version=version,
+    roll=Roll(at_once=4, gates=(Gate(name="answers", ask=answers, within=60, command=True),)),
 )

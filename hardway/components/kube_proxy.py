@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hardway.components.daemon import Draft, config, daemon, kubeconfig, unit
+from hardway.components.lease import build
 from hardway.desired import Component, Gate, Live, Needs, Roll, Trace
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
@@ -13,9 +14,14 @@ METRICS_PORT = 10249
 
 def healthy(live: Live, host: Host) -> str | None:
     """None if it has brought the kernel's rules up to date; else what it says."""
-    probe = "exec 3<>/dev/tcp/127.0.0.1/$1 && printf 'GET /healthz HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3"
-    said = live.run(host, "bash", "-c", probe, "bash", str(HEALTH_PORT))
-    return None if " 200 " in said else f"/healthz says {said.strip()}"
+    answer = live.local(host, HEALTH_PORT, "/healthz", plain=True)
+    return None if answer.status == 200 else f"/healthz says {answer.status}"
+
+
+def version(live: Live, host: Host) -> str:
+    """What the instance on a host says it is, by its metrics: it serves no /version."""
+    answer = live.local(host, METRICS_PORT, "/metrics", plain=True)
+    return build(answer, f"{host.name}:{METRICS_PORT}")
 
 
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
@@ -44,6 +50,7 @@ COMPONENT = Component(
     files=files,
     programs=("kube-proxy",),
     packages=("nft", "conntrack"),
+    version=version,
     needs=needs,
     roll=Roll(at_once=4, gates=(Gate(name="healthy", ask=healthy, within=60),)),
 )

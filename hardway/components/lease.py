@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 
-from hardway.desired import Gate, Live
+from hardway.desired import Answer, Gate, Live
 from hardway.errors import Mistake
 from hardway.inventory import Host
 
@@ -65,10 +65,14 @@ def leader(component: str, live: Live) -> str | None:
 
 def version(port: int, live: Live, host: Host) -> str:
     """What the instance on a host says it is, by its metrics: it serves no /version."""
-    answer = live.local(host, port, "/metrics")
-    found = BUILD.search(answer.body.decode(errors="replace"))
-    if answer.status != 200 or not found:
-        raise Mistake.at(f"{host.name}:{port}", f"/metrics says {answer.status} and no version")
+    return build(live.local(host, port, "/metrics"), f"{host.name}:{port}")
+
+
+def build(metrics: Answer, where: str) -> str:
+    """The version in a daemon's metrics."""
+    found = BUILD.search(metrics.body.decode(errors="replace"))
+    if metrics.status != 200 or not found:
+        raise Mistake.at(where, f"/metrics says {metrics.status} and no version")
     return found[1]
 
 

@@ -41,5 +41,5 @@ COMPONENT = Component(
     files=files,
     packages=("kmod",),
     needs=lambda _: Needs(modules=MODULES, settings=SETTINGS),
-    roll=Roll(at_once=16, gates=(Gate(name="set", ask=is_set, within=10),)),
+    roll=Roll(at_once=16, gates=(Gate(name="set", ask=is_set, within=10, command=True),)),
 )

@@ -45,5 +45,5 @@ COMPONENT = Component(
     files=files,
     packages=("ip", "nft"),
     needs=lambda _: Needs(modules=("nf_tables", "nft_chain_nat", "nft_masq")),
-    roll=Roll(at_once=16, gates=(Gate(name="routed", ask=routed, within=10),)),
+    roll=Roll(at_once=16, gates=(Gate(name="routed", ask=routed, within=10, command=True),)),
 )

@@ -44,5 +44,5 @@ COMPONENT = Component(
     wanted=lambda inventory: inventory.preloads,
     files=files,
     programs=tuple(f"{name}.oci" for name in IMAGES),
-    roll=Roll(at_once=4, gates=(Gate(name="there", ask=there, within=60),)),
+    roll=Roll(at_once=4, gates=(Gate(name="there", ask=there, within=60, command=True),)),
 )

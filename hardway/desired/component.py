@@ -36,6 +36,7 @@ class Gate:
     ask: Callable[[Live, Host], str | None]
     within: float  # seconds
     arrival: bool = False  # that a change has arrived: closed before it, and that says nothing of who is well
+    command: bool = False  # asked by a command on the host: too dear for a status, which has one command for each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,8 +60,8 @@ class Live(Protocol):
         """Ask a member's HTTP gateway (2379) as `etcdctl`; with a body it is a POST."""
         ...
 
-    def local(self, host: Host, port: int, path: str) -> Answer:
-        """GET from a daemon that listens on a host's loopback, such as 10257."""
+    def local(self, host: Host, port: int, path: str, *, plain: bool = False) -> Answer:
+        """GET from a daemon that listens on a host's loopback, such as 10257; by plain HTTP from one that has no certificate."""
         ...
 
     def served(self, host: Host, port: int) -> int:

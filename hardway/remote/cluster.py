@@ -76,8 +76,8 @@ class Cluster:
         client = self._client("etcd", lambda: Client(self.dial, self._context("etcd-operator", "etcd")))
         return client.request("GET" if body is None else "POST", f"https://{host.address}:{etcd.CLIENT_PORT}", path, body=body)
 
-    def local(self, host: Host, port: int, path: str) -> Answer:
-        return self._client("local", self._loopback).request("GET", f"https://{host.name}:{port}", path)
+    def local(self, host: Host, port: int, path: str, *, plain: bool = False) -> Answer:
+        return self._client("local", self._loopback).request("GET", f"http{'' if plain else 's'}://{host.name}:{port}", path)
 
     def served(self, host: Host, port: int) -> int:
         return self.shown(host, port).serial

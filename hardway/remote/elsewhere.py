@@ -87,7 +87,7 @@ class Elsewhere:
     def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:  # noqa: ARG002 - the same
         self._no_hosts()
 
-    def local(self, host: Host, port: int, path: str) -> Answer:  # noqa: ARG002 - the same
+    def local(self, host: Host, port: int, path: str, *, plain: bool = False) -> Answer:  # noqa: ARG002 - the same
         self._no_hosts()
 
     def served(self, host: Host, port: int) -> int:  # noqa: ARG002 - the same

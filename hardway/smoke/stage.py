@@ -94,8 +94,8 @@ class ClusterStage:
     def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
         return self._actor.etcd(host, path, body)
 
-    def local(self, host: Host, port: int, path: str) -> Answer:
-        return self._actor.local(host, port, path)
+    def local(self, host: Host, port: int, path: str, *, plain: bool = False) -> Answer:
+        return self._actor.local(host, port, path, plain=plain)
 
     def served(self, host: Host, port: int) -> int:
         return self._actor.served(host, port)

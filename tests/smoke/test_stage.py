@@ -108,7 +108,7 @@ class FakeCluster:
     def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
         raise NotImplementedError
 
-    def local(self, host: Host, port: int, path: str) -> Answer:
+    def local(self, host: Host, port: int, path: str, *, plain: bool = False) -> Answer:
         raise NotImplementedError
 
     def served(self, host: Host, port: int) -> int:
