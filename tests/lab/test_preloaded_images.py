@@ -23,7 +23,8 @@ DROP_IN = "/etc/kubernetes/kubelet/conf.d/test.conf"
 FULL = """\
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
-evictionHard: {memory.available: 100Mi, nodefs.available: 1Mi, imagefs.available: 99.9%, nodefs.inodesFree: 0%}
+evictionHard: {memory.available: 100Mi, nodefs.available: 1Mi, imagefs.available: 99.9%}
+imageMinimumGCAge: 1s
 """
 
 
