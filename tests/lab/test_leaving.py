@@ -32,7 +32,7 @@ hosts:
 # All that a push could leave on a host: files, rules, routes, interfaces, mounts, users, control groups, processes of ours.
 SHOW = r"""
 find / /run -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /root -o -path /run/log -o -path /run/systemd \
-  -o -path /run/user -o -path /var/log/journal -o -path /var/lib/systemd \) -prune -o -printf '%y %m %u:%g %p\n'
+  -o -path /run/user -o -path /run/agetty.reload -o -path /var/log/journal -o -path /var/lib/systemd \) -prune -o -printf '%y %m %u:%g %p\n'
 nft --stateless list ruleset | sed 's/^/nft /'
 iptables-save | sed -n 's/^[:-]/iptables &/p'
 ip -4 route | sed 's/^/route /'
