@@ -183,7 +183,10 @@ def _ports(case: Case) -> Iterator[Finding]:
         state = case.observed.units.get(component.unit)
         if state is not None and state.active == "active":
             continue  # it is there itself
-        for listener in (one for one in case.ground.listeners if one.port in need.ports and not case.has(one.unit)):
+        taken = (one for one in case.ground.listeners if one.port in need.ports and not case.has(one.unit))
+        for listener in taken:
+            if state is not None and not listener.process:
+                continue  # it starts and ends again and again: it was there itself, a moment ago
             known = ", ".join(filter(None, (f"process {listener.process}", listener.unit))) if listener.process else ""
             by = f"{listener.program} ({known})" if known else "another program"
             next_step = "stop it there, and see that it does not start again"

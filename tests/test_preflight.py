@@ -192,6 +192,17 @@ def test_a_port_that_our_own_unit_holds_is_not_taken(change: Callable[[Case], Ca
     assert preflight.findings([change(taken(well(WORKER), process=1, program="kubelet", unit="kubelet.service"))]) == ()
 
 
+def test_a_port_that_our_own_unit_held_when_it_ended_at_that_moment_is_not_taken() -> None:
+    between = UnitState(active="activating", sub="auto-restart", enabled=True, invocation="", restarts=7)
+    gone = seen(taken(well(WORKER)), units={"kubelet.service": between})
+    named = seen(taken(well(WORKER), process=812, program="nginx", unit="nginx.service"), units={"kubelet.service": between})
+
+    assert preflight.findings([gone]) == ()
+    assert [finding.what for finding in preflight.findings([named])] == [
+        "port 10250 of kubelet is taken by nginx (process 812, nginx.service)"
+    ]
+
+
 def test_what_our_own_components_have_made_is_no_leftover() -> None:
     managed = frozenset(PurePosixPath(f"/etc/systemd/system/{component.unit}") for component in installed(INVENTORY, WORKER))
     there = paths(well(WORKER), "/var/lib/kubelet", "/var/lib/containerd", "/sys/class/net/cni0", "/etc/cni/net.d")

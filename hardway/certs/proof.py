@@ -131,9 +131,13 @@ class _Asking:
             return f"; {one.reader} takes it within five minutes, which was not waited for"
         credential = f"X509SHA256={tls.fingerprint(one.pair)}"
 
+        # A controller's daemons ask their own host's API server; who comes by the endpoint may ask any of them.
+        asked = (one.host,) if "controller" in one.host.roles else self.cluster.inventory.on("controller")
+
         def unseen() -> str | None:
-            said = self.cluster.run(one.host, "sh", "-c", LOOKED_FOR, "sh", credential, AUDIT, f'"userAgent":"{one.reader}/')
-            return None if "yes" in said else f"{one.reader} has sent no request with it, by {AUDIT}"
+            words = ("sh", "-c", LOOKED_FOR, "sh", credential, AUDIT, f'"userAgent":"{one.reader}/')
+            seen = any("yes" in self.cluster.run(host, *words) for host in asked)
+            return None if seen else f"{one.reader} has sent no request with it, by {AUDIT} of {', '.join(host.name for host in asked)}"
 
         self.tell(f"{one}: waiting until {one.reader} looks at the file, which it does every five minutes")
         spent = until(unseen, within=_within(one), pause=SLOWLY, where=str(one), over=self.over)
@@ -147,7 +151,7 @@ def _is_accepted(cluster: Cluster, one: Renewed) -> str:
     trusted = cluster.credentials.trusts["etcd" if one.authority == "etcd" else "kubernetes"].bundle
     client = Client(cluster.dial, tls.client(trusted=trusted, pair=one.pair))
     try:
-        return _at_etcd(client, one) if one.authority == "etcd" else _at_api(client, one)
+        return _at_etcd(client, one) if one.authority == "etcd" else _at_api(cluster, client, one)
     finally:
         client.close()
 
@@ -159,13 +163,14 @@ def _at_etcd(client: Client, one: Renewed) -> str:
     return f"accepted by etcd; {one.reader} takes it at its next handshake"
 
 
-def _at_api(client: Client, one: Renewed) -> str:
-    """Who it is, by the API server of its host. The front proxy's speaks for others: it is believed, or it is nobody."""
+def _at_api(cluster: Cluster, client: Client, one: Renewed) -> str:
+    """Who it is, by the API server that its reader asks. The front proxy's speaks for others: it is believed, or it is nobody."""
+    server = kube_apiserver.url(one.host) if "controller" in one.host.roles else cluster.inventory.server
     proxy = one.authority == "front-proxy"
     name = "hardway:probe" if proxy else one.common_name
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     headers: dict[bytes | str, bytes | str] = {"X-Remote-User": name} if proxy else {}
-    answer = client.request("POST", kube_apiserver.url(one.host), REVIEW, body=body, headers=headers)
+    answer = client.request("POST", server, REVIEW, body=body, headers=headers)
     who = answer.json()["status"]["userInfo"]["username"] if answer.status == 201 else f"nobody ({answer.status})"
     if who != name:
         raise Mistake.at(str(one), f"to the API server it is {who}, not {name}")
