@@ -142,7 +142,7 @@ def test_a_network_of_the_operators_own_is_left_to_him_and_not_waited_for(tmp_pa
         for name, one in plugins.items():
             subprocess.run(
                 [*nspawn.ssh(host, cluster.state.root), f"mkdir -p /opt/cni/bin; cat >/opt/cni/bin/{name}; chmod 755 /opt/cni/bin/{name}"],
-                stdin=one.path.open("rb"),
+                input=one.path.read_bytes(),
                 check=True,
             )
         cluster.live.run(
