@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from hardway.push.admission import SECRETS
 from hardway.remote.cluster import Cluster
 
 UNKNOWN = "no API server answers"
+AT_ONCE = 8  # questions to the API
 
 
 def survey(cluster: Cluster) -> tuple[Change, ...]:
@@ -25,7 +27,8 @@ def survey(cluster: Cluster) -> tuple[Change, ...]:
         if any(component.own(cluster.inventory) for component in ALL):
             collections.append(SECRETS)  # tokens of a push that was cut short
         there = _ours(cluster, collections)
-        compared = [_compared(cluster, component, manifest, there.get(manifest.name)) for component, manifest in wanted]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            compared = list(pool.map(lambda one: _compared(cluster, one[0], one[1], there.get(one[1].name)), wanted))
     except Unanswered as unanswered:
         compared = [compare_object(component, manifest, None, None, str(unanswered)) for component, manifest in wanted]
         there = {}
@@ -76,8 +79,10 @@ class Unanswered(Exception):  # noqa: N818 - a state of the cluster, caught here
 def _ours(cluster: Cluster, collections: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """Every object that carries our label, of the kinds that we put there, by its name as kubectl writes it."""
     found: dict[str, Mapping[str, Any]] = {}
-    for collection in dict.fromkeys(collections):
-        answer = _asked(partial(cluster.api, f"{collection}?labelSelector={render.LABEL}%3D{render.OWNER}"))
+    asks = [partial(cluster.api, f"{one}?labelSelector={render.LABEL}%3D{render.OWNER}") for one in dict.fromkeys(collections)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        answers = list(pool.map(_asked, asks))
+    for answer in answers:
         listed = answer.json()
         for item in listed["items"]:
             # A list says kind and version once, for all of its items.
