@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 from ipaddress import IPv4Network
 
+import pytest
+
+from hardway.errors import Mistake
 from hardway.lab import network
 
 ROUTES = json.dumps(
@@ -37,3 +40,15 @@ def test_an_ethernet_address_is_local_and_for_one_station() -> None:
 
     assert first & 0b11 == 0b10
     assert network.mac("a", "b") == network.mac("a", "b") != network.mac("a", "c")
+
+
+def test_a_device_that_goes_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([True, False])
+    monkeypatch.setattr(network, "exists", lambda _: next(seen))
+    network.remove("hw-nobody")
+
+
+def test_a_device_that_cannot_be_removed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "exists", lambda _: True)
+    with pytest.raises(Mistake, match="link delete dev hw-nobody"):
+        network.remove("hw-nobody")
