@@ -43,9 +43,12 @@ def test_an_ethernet_address_is_local_and_for_one_station() -> None:
 
 
 def test_a_device_that_goes_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = iter([True, False])
-    monkeypatch.setattr(network, "exists", lambda _: next(seen))
+    seen = [False, True]  # from the end
+    monkeypatch.setattr(network, "exists", lambda _: seen.pop())
+
     network.remove("hw-nobody")
+
+    assert seen == []
 
 
 def test_a_device_that_cannot_be_removed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
