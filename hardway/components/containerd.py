@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 
 from hardway.components.daemon import PROGRAMS, Draft, daemon, tool, unit
 from hardway.components.images import reference
+from hardway.components.node import node
 from hardway.desired import Component, File, Gate, Live, Needs, Pickup, Program, Roll, Template, Trace, Use
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
@@ -30,10 +31,7 @@ def answers(live: Live, host: Host) -> str | None:
 
 def version(live: Live, host: Host) -> str:
     """What the runtime says it is, by its Node."""
-    answer = live.api(f"/api/v1/nodes/{host.name}")
-    if answer.status != 200:
-        raise Mistake.at(host.name, f"the API server answers {answer.status} to a question for its Node")
-    return str(answer.json()["status"]["nodeInfo"]["containerRuntimeVersion"]).removeprefix("containerd://")
+    return str(node(live, host)["status"]["nodeInfo"]["containerRuntimeVersion"]).removeprefix("containerd://")
 
 
 CONDITIONS = '{{range .status.conditions}}{{.type}}={{.status}}{{"\\n"}}{{end}}'

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import PurePosixPath
 
-from hardway.desired import Component, File, Pickup, Program, Template, Use
-from hardway.inventory import Inventory
+from hardway.desired import Component, File, Gate, Live, Pickup, Program, Serving, Template, Use
+from hardway.inventory import Host, Inventory
 
 Draft = File[Template | Program]
 
@@ -84,6 +84,16 @@ def kubeconfig(component: str, server: str, client: str = "") -> Draft:
         "certificate_authority": f"{directory}/ca.crt",
     }
     return config(component, "kubeconfig", source="kubeconfig.yaml", values=values)
+
+
+def certificate(serving: Serving) -> Gate:
+    """That what a daemon shows on the wire is the certificate that was issued for its host."""
+
+    def shows(live: Live, host: Host) -> str | None:
+        shown, issued = live.served(host, serving.port), live.issued(serving.certificate, host)
+        return None if shown == issued else f"it serves certificate {shown:x}, issued is {issued:x}"
+
+    return Gate(name="certificate", ask=shows, within=10, arrival=True)
 
 
 def declared(component: Component, inventory: Inventory) -> str | None:

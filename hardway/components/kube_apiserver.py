@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from hardway.components import etcd
-from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, unit, user
+from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, certificate, config, daemon, unit, user
 from hardway.desired import Answer, Component, Gate, Live, Needs, Pickup, Roll, Serving, Template, Trace
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 PORT = 6443
+SERVING = Serving(certificate="kube-apiserver", port=PORT)
 
 
 def url(host: Host) -> str:
@@ -40,12 +41,6 @@ def version(live: Live, host: Host | None) -> str:
     return str(answer.json()["gitVersion"])
 
 
-def serves_own_certificate(live: Live, host: Host) -> str | None:
-    """None if what it shows on the wire is the certificate that was issued for it."""
-    shown, issued = live.served(host, PORT), live.issued("kube-apiserver", host)
-    return None if shown == issued else f"it serves certificate {shown:x}, issued is {issued:x}"
-
-
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
     """What a controller carries of the API server."""
     return (
@@ -64,13 +59,13 @@ COMPONENT = Component(
     on=("controller",),
     files=files,
     programs=("kube-apiserver",),
-    serves=(Serving(certificate="kube-apiserver", port=PORT),),
+    serves=(SERVING,),
     needs=lambda _: Needs(ports=(PORT,), memory=400),
     version=lambda live, host: version(live, host).removeprefix("v"),
     roll=Roll(
         gates=(
             Gate(name="ready", ask=ready, within=90),
-            Gate(name="certificate", ask=serves_own_certificate, within=10, arrival=True),
+            certificate(SERVING),
         )
     ),
     manifests=lambda _: (

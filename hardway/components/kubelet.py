@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, config, daemon, kubeconfig, unit
+from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, certificate, config, daemon, kubeconfig, unit
+from hardway.components.node import condition, node
 from hardway.desired import Component, Gate, Live, Needs, Own, Roll, Serving, Template, Trace
-from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
 PORT = 10250
+SERVING = Serving(certificate="kubelet-serving", port=PORT)
 CLIENT = "kube-apiserver-kubelet-client"  # as whom the API servers come, by certs/kubernetes.yaml
 HEALTH_PORT = 10248
 # With `kubelet: {tls: bootstrap}`: https://kubernetes.io/docs/reference/access-authn-authz/kubelet-tls-bootstrapping/
@@ -33,10 +34,7 @@ SILENCE = 40.0  # seconds without a word from a kubelet after which its node cou
 
 def registered(live: Live, host: Host) -> str | None:
     """None if the node has the range that it was allotted and its kubelet reports; else why not."""
-    answer = live.api(f"/api/v1/nodes/{host.name}")
-    if answer.status != 200:
-        return f"the API server answers {answer.status} to a question for its Node"
-    if (given := answer.json()["spec"].get("podCIDR")) != str(host.pod_range):
+    if (given := node(live, host)["spec"].get("podCIDR")) != str(host.pod_range):
         return f"its Node has the pod range {given}, allotted is {host.pod_range}"
     lease = live.api(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{host.name}")
     if lease.status != 200:
@@ -49,24 +47,13 @@ def ready(live: Live, host: Host) -> str | None:
     """None if the node is Ready; else what its kubelet says. Without a network of ours that is for others to bring about."""
     if live.inventory.network == "none":
         return None
-    answer = live.api(f"/api/v1/nodes/{host.name}")
-    conditions = {one["type"]: one for one in answer.json()["status"].get("conditions", ())} if answer.status == 200 else {}
-    found = conditions.get("Ready", {"status": "Unknown", "message": "no word of it"})
+    found = condition(node(live, host), "Ready", "no word of it")
     return None if found["status"] == "True" else f"Ready is {found['status']}: {found.get('message', '')}"
-
-
-def serves_own_certificate(live: Live, host: Host) -> str | None:
-    """None if what it shows on the wire is the certificate that was issued for it."""
-    shown, issued = live.served(host, PORT), live.issued("kubelet-serving", host)
-    return None if shown == issued else f"it serves certificate {shown:x}, issued is {issued:x}"
 
 
 def version(live: Live, host: Host) -> str:
     """What the kubelet says it is, by its Node."""
-    answer = live.api(f"/api/v1/nodes/{host.name}")
-    if answer.status != 200:
-        raise Mistake.at(host.name, f"the API server answers {answer.status} to a question for its Node")
-    return str(answer.json()["status"]["nodeInfo"]["kubeletVersion"]).removeprefix("v")
+    return str(node(live, host)["status"]["nodeInfo"]["kubeletVersion"]).removeprefix("v")
 
 
 def own(inventory: Inventory) -> Own | None:
@@ -108,7 +95,7 @@ COMPONENT = Component(
     on=("worker",),
     files=files,
     programs=("kubelet",),
-    serves=(Serving(certificate="kubelet-serving", port=PORT),),
+    serves=(SERVING,),
     needs=lambda _: Needs(ports=(PORT, HEALTH_PORT), memory=100, swapless=True, new=(PurePosixPath("/var/lib/kubelet"),)),
     version=version,
     roll=Roll(
@@ -116,7 +103,7 @@ COMPONENT = Component(
         gates=(
             Gate(name="registered", ask=registered, within=60),
             Gate(name="ready", ask=ready, within=90),
-            Gate(name="certificate", ask=serves_own_certificate, within=10, arrival=True),
+            certificate(SERVING),
         ),
     ),
     manifests=manifests,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hardway.components.deployment import available
 from hardway.components.images import reference
+from hardway.components.node import condition
 from hardway.desired import Component, Gate, Live, Roll, Template
 from hardway.inventory import Host, Inventory
 
@@ -17,8 +18,7 @@ def serves(live: Live, host: Host) -> str | None:
     answer = live.api(f"/apis/apiregistration.k8s.io/v1/apiservices/{SERVICE}", host=host)
     if answer.status != 200:
         return f"the API server answers {answer.status} to a question for APIService {SERVICE}"
-    conditions = {one["type"]: one for one in answer.json().get("status", {}).get("conditions", ())}
-    found = conditions.get("Available", {"status": "Unknown", "message": "no word of it yet"})
+    found = condition(answer.json(), "Available", "no word of it yet")
     if found["status"] != "True":
         return f"APIService {SERVICE}: Available is {found['status']}: {found.get('message', '')}"
     answer = live.api("/apis/metrics.k8s.io/v1beta1/nodes", host=host)

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
+from hardway.components.node import NODES
 from hardway.desired import Answer
 from hardway.errors import Finding, Mistake
 
 Tell = Callable[[str], None]
 
 PAUSE = 1.0  # seconds between two tries
-NODES = "/api/v1/nodes"
 MIRROR = "kubernetes.io/config.mirror"  # of a Pod that a file on the node has made
 # The volumes of a Pod whose loss its owner allows:
 # https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md#what-types-of-pods-can-prevent-ca-from-removing-a-node

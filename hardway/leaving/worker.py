@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hardway import pod_ranges
+from hardway.components.node import NODES, condition
 from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.leaving import drain, reset
@@ -44,7 +45,7 @@ def remove(cluster: Cluster, state: State, leaving: Leaving, tell: Tell) -> date
         drain.drain(cluster, name, within=leaving.within, tell=tell, ends=_reports(cluster, name), force=leaving.force)
     if found:  # before its Node: a kubelet that runs would make another
         reset.reset(cluster, found, tell)
-    answer = cluster.request("DELETE", f"{drain.NODES}/{name}")
+    answer = cluster.request("DELETE", f"{NODES}/{name}")
     if answer.status not in {200, 404}:
         raise Mistake.at(f"node/{name}", f"the API server answers {answer.status} to its deletion", "run it again: it goes on")
     tell(f"{name}: its Node is gone")
@@ -72,7 +73,7 @@ def _host(cluster: Cluster, state: State, leaving: Leaving) -> Host | None:
     host = next((one for one in cluster.inventory.hosts if one.name == name), None)
     workers = ", ".join(one.name for one in cluster.inventory.on("worker"))
     if host is None:
-        known = name in pod_ranges.kept(state) or cluster.api(f"{drain.NODES}/{name}").status == 200
+        known = name in pod_ranges.kept(state) or cluster.api(f"{NODES}/{name}").status == 200
         if not known:
             raise Mistake.at(name, "is no worker of this cluster", f"its workers are {workers or 'none'}")
         if not leaving.keep_host:
@@ -88,6 +89,5 @@ def _host(cluster: Cluster, state: State, leaving: Leaving) -> Host | None:
 
 def _reports(cluster: Cluster, name: str) -> bool:
     """Whether a kubelet is there that ends Pods."""
-    answer = cluster.api(f"{drain.NODES}/{name}")
-    conditions = answer.json()["status"].get("conditions", ()) if answer.status == 200 else ()
-    return any(one["type"] == "Ready" and one["status"] != "Unknown" for one in conditions)
+    answer = cluster.api(f"{NODES}/{name}")
+    return answer.status == 200 and condition(answer.json(), "Ready", "no word of it")["status"] != "Unknown"

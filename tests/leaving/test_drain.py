@@ -152,7 +152,10 @@ def test_data_that_its_owner_gives_away_and_pods_that_have_ended_are_no_loss() -
     ended = pod("ended", "") | {"status": {"phase": "Succeeded"}}
     given = pod("given", annotations={LOSABLE: "tmp,cache"}, volumes=[{"name": "tmp", "emptyDir": {}}])
 
-    refuse_losses(tuple(map(Pod.parse, (ended, given))))
+    pods = tuple(map(Pod.parse, (ended, given)))
+
+    refuse_losses(pods)
+    assert [one.loses for one in pods] == ["", ""]
 
 
 def test_a_node_that_is_not_there_is_not_cordoned() -> None:
