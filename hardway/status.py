@@ -228,7 +228,7 @@ def _changes(cluster: Cluster, host: Host, seen: Observed, programs: Programs) -
 
 def _objects(cluster: Cluster) -> int | None:
     try:
-        return len(objects.survey(cluster))
+        return len(objects.survey(cluster).changes)
     except Mistake:
         return None
 

@@ -85,11 +85,11 @@ class FakeApi:
 
 
 def surveyed(api: FakeApi) -> list[str]:
-    return [f"{change.action} {change.what}: {change.why}" for change in objects.survey(cast("Cluster", api))]
+    return [f"{change.action} {change.what}: {change.why}" for change in objects.survey(cast("Cluster", api)).changes]
 
 
 def put(api: FakeApi) -> list[str]:
-    objects.put(cast("Cluster", api), objects.survey(cast("Cluster", api)), lambda _: None)
+    objects.put(cast("Cluster", api), objects.survey(cast("Cluster", api)).changes, lambda _: None)
     return api.seen
 
 
@@ -199,10 +199,10 @@ def test_a_node_whose_worker_has_left_the_inventory_is_told_and_left_alone() -> 
     node = {"metadata": {"name": "worker-8", "labels": {render.LABEL: render.OWNER}}}
     api.there["/api/v1/nodes/worker-8"] = {"apiVersion": "v1", "kind": "Node", **node}
 
-    (finding,) = objects.departed(cast("Cluster", api))
+    (finding,) = objects.survey(cast("Cluster", api)).departed
 
     assert finding.warning
     assert str(finding).startswith("node/worker-8: is no worker of the inventory, and is left alone; put it back")
     assert surveyed(api) == []
     api.answers = False
-    assert objects.departed(cast("Cluster", api)) == ()
+    assert objects.survey(cast("Cluster", api)).departed == ()

@@ -10,7 +10,7 @@ from hardway.components import etcd
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.leaving import remains
-from hardway.pki.strangers import strangers
+from hardway.pki.strangers import unknown
 from hardway.plan import Plan
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
@@ -74,12 +74,9 @@ def _looked(cluster: Cluster, host: Host) -> _Looked:
     machine = cluster.machine(host)
     found = remains.parse(machine.run(*remains.look()))
     refused = None
-    if found.bundles:
-        trusts, now = cluster.credentials.trusts.values(), datetime.now(UTC)
-        names = {name: path for path, text in machine.read(found.bundles).items() for name in strangers(text, trusts, now)}
-        if names:  # (8)
-            what = f"it trusts {', '.join(names)} ({next(iter(names.values()))}), unknown to this state/: it is another cluster's"
-            refused = Finding(where=host.name, what=what, next_step="reset it with the inventory and the state/ of that cluster")
+    if found.bundles and (what := unknown(machine.read(found.bundles), cluster.credentials.trusts.values(), datetime.now(UTC))):  # (8)
+        step = "reset it with the inventory and the state/ of that cluster"
+        refused = Finding(where=host.name, what=f"{what}: it is another cluster's", next_step=step)
     return _Looked(plan=remains.plan(host, found), refused=refused)
 
 

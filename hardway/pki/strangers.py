@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from pathlib import PurePosixPath
 
 from cryptography import x509
 
 from hardway.pki.pair import common_name
 from hardway.pki.trust import Trust
+
+
+def unknown(texts: Mapping[PurePosixPath, str], trusts: Iterable[Trust], now: datetime) -> str:
+    """Which of them a host's files name, and one such file; nothing if it is ours."""
+    known = tuple(trusts)
+    found = {name: path for path, text in texts.items() for name in strangers(text, known, now)}
+    return f"it trusts {', '.join(found)} ({next(iter(found.values()))}), unknown to this state/" if found else ""
 
 
 def strangers(bundle: str, trusts: Iterable[Trust], now: datetime) -> tuple[str, ...]:

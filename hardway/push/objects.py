@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from hardway import render
 from hardway.components import ALL
+from hardway.components.node import NODES
 from hardway.desired import Answer, Manifest
 from hardway.errors import Finding, Mistake
 from hardway.plan import LEFTOVERS, Change, compare_object
@@ -19,11 +21,19 @@ UNKNOWN = "no API server answers"
 AT_ONCE = 8  # questions to the API
 
 
-def survey(cluster: Cluster) -> tuple[Change, ...]:
-    """What differs in the cluster; all of it if no server answers yet."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What differs in the cluster, and what is there that a push leaves alone."""
+
+    changes: tuple[Change, ...]
+    departed: tuple[Finding, ...] = ()  # Nodes of ours whose worker is in the inventory no more (13)
+
+
+def survey(cluster: Cluster) -> Found:
+    """Ask about every object of ours; all of them differ if no server answers yet."""
     wanted = [(component.name, manifest) for component in ALL for manifest in render.manifests(component, cluster.inventory)]
     try:
-        collections = [manifest.collection for _, manifest in wanted]
+        collections = [NODES, *(manifest.collection for _, manifest in wanted)]
         if any(component.own(cluster.inventory) for component in ALL):
             collections.append(SECRETS)  # tokens of a push that was cut short
         there = _ours(cluster, collections)
@@ -32,26 +42,29 @@ def survey(cluster: Cluster) -> tuple[Change, ...]:
     except Unanswered as unanswered:
         compared = [compare_object(component, manifest, None, None, str(unanswered)) for component, manifest in wanted]
         there = {}
+    wanted_names = {manifest.name for _, manifest in wanted}
+    unwanted = [Manifest(object=found) for name, found in there.items() if name not in wanted_names]
     why = "no component puts it there any more"
-    names = {manifest.name for _, manifest in wanted}
     gone = [
-        Change(component=LEFTOVERS, action="delete", what=name, why=why, manifest=Manifest(object=found))
-        for name, found in there.items()
-        if name not in names and found["kind"] != "Node"  # a worker leaves by a verb of its own (13)
+        Change(component=LEFTOVERS, action="delete", what=manifest.name, why=why, manifest=manifest)
+        for manifest in unwanted
+        if not _is_node(manifest)
     ]
-    return (*(change for change in compared if change), *gone)
+    return Found(
+        changes=(*(change for change in compared if change), *gone),
+        departed=tuple(_departed(manifest) for manifest in unwanted if _is_node(manifest)),
+    )
 
 
-def departed(cluster: Cluster) -> tuple[Finding, ...]:
-    """Nodes of ours whose worker is in the inventory no more: told, and left alone (13)."""
-    try:
-        nodes = _asked(partial(cluster.api, f"/api/v1/nodes?labelSelector={render.LABEL}%3D{render.OWNER}")).json()["items"]
-    except Unanswered:
-        return ()
-    workers = {host.name for host in cluster.inventory.on("worker")}
-    names = [node["metadata"]["name"] for node in nodes if node["metadata"]["name"] not in workers]
+def _is_node(manifest: Manifest) -> bool:
+    return bool(manifest.object["kind"] == "Node")
+
+
+def _departed(node: Manifest) -> Finding:
+    """A worker leaves by a verb of its own (13)."""
+    name = node.object["metadata"]["name"]
     what, step = "is no worker of the inventory, and is left alone", "put it back into the inventory, or let it go by `./inv worker.remove"
-    return tuple(Finding(where=f"node/{name}", what=what, next_step=f"{step} {name}`", warning=True) for name in names)
+    return Finding(where=node.name, what=what, next_step=f"{step} {name}`", warning=True)
 
 
 def put(cluster: Cluster, changes: Sequence[Change], tell: Callable[[str], None]) -> None:

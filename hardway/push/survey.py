@@ -15,7 +15,7 @@ from hardway.desired import Blob, Part, Text
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.observed import Observed
-from hardway.pki.strangers import strangers
+from hardway.pki.strangers import unknown
 from hardway.plan import Change, Plan, compare
 from hardway.preflight import Case
 from hardway.push import objects
@@ -66,14 +66,16 @@ def survey(
     """Observe every host, or `some`; render, compare. Changes nothing; stops with every finding if a host cannot be used."""
     inventory, credentials = cluster.inventory, cluster.credentials
     hosts = some or inventory.hosts
-    with ThreadPoolExecutor(max_workers=2) as beside:  # the API is asked while the hosts are
-        asking, departed = beside.submit(objects.survey, cluster), beside.submit(objects.departed, cluster)
+    with ThreadPoolExecutor(max_workers=1) as beside:  # the API is asked while the hosts are
+        asking = beside.submit(objects.survey, cluster)
         observed, found = look(cluster, hosts, verify=verify)
-    for finding in (*preflight.merged(finding for finding in found if finding.warning), *departed.result()):
+    for finding in preflight.merged(finding for finding in found if finding.warning):
         warn(finding)
     if wrong := [finding for finding in found if not finding.warning]:
         raise Mistake(*wrong)
-    changed = asking.result()
+    in_cluster = asking.result()
+    for finding in in_cluster.departed:
+        warn(finding)
     parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
     plans = {host: compare(host, parts[host.name], observed[host.name]) for host in hosts}
     texts = each([host for host in hosts if _updates(plans[host])], lambda host: _refused(cluster, plans[host]), AT_ONCE)
@@ -81,7 +83,7 @@ def survey(
         observed=observed,
         parts=parts,
         plans=tuple(plans.values()),
-        objects=changed,
+        objects=in_cluster.changes,
         texts={host.name: found for host, found in texts.items()},
     )
 
@@ -90,14 +92,7 @@ def _refused(cluster: Cluster, plan: Plan) -> Texts:
     """The old texts of a host; a Mistake if one says something that may not be overwritten."""
     updates = _updates(plan)
     old = cluster.machine(plan.host).read(updates)
-    unknown = {
-        name: path
-        for path, text in old.items()
-        if "BEGIN CERTIFICATE" in text
-        for name in strangers(text, cluster.credentials.trusts.values(), datetime.now(UTC))
-    }
-    if unknown:  # (8)
-        what = f"it trusts {', '.join(unknown)} ({next(iter(unknown.values()))}), unknown to this state/"
+    if what := unknown(old, cluster.credentials.trusts.values(), datetime.now(UTC)):  # (8)
         step = "bring back the state/ that this cluster was made with, or remove its bundles there to replace its authorities"
         raise Mistake.at(plan.host.name, what, step)
     guards = {component.name: component.guard for component in ALL}
