@@ -39,6 +39,7 @@ class Renewed:
     authority: str
     common_name: str
     client: bool  # a client shows it
+    at_endpoint: bool  # and there: any API server may be the one; else to its own host's
     host: Host
     pair: Secret
     reader: str
@@ -68,6 +69,7 @@ def renewed(cluster: Cluster, declarations: Declarations, files: Iterable[tuple[
     found = []
     for name, path in files:
         request = wanted[name, path]
+        declared = by_authority[request.authority].certificates[request.certificate]
         file = next(file for file in cluster.credentials.files(hosts[name]) if file.path == path)
         if isinstance(file.content, Secret):
             found.append(
@@ -76,6 +78,7 @@ def renewed(cluster: Cluster, declarations: Declarations, files: Iterable[tuple[
                     authority=request.authority,
                     common_name=request.common_name,
                     client="client" in request.usages,
+                    at_endpoint=declared.role == "worker",
                     host=hosts[name],
                     pair=file.content,
                     reader=file.uses[0].reader.removesuffix(".service"),
@@ -131,11 +134,10 @@ class _Asking:
             return f"; {one.reader} takes it within five minutes, which was not waited for"
         credential = f"X509SHA256={tls.fingerprint(one.pair)}"
 
-        # A controller's daemons ask their own host's API server; who comes by the endpoint may ask any of them.
-        asked = (one.host,) if "controller" in one.host.roles else self.cluster.inventory.on("controller")
+        words = ("sh", "-c", LOOKED_FOR, "sh", credential, AUDIT, f'"userAgent":"{one.reader}/')
+        asked = self.cluster.inventory.on("controller") if one.at_endpoint else (one.host,)
 
         def unseen() -> str | None:
-            words = ("sh", "-c", LOOKED_FOR, "sh", credential, AUDIT, f'"userAgent":"{one.reader}/')
             seen = any("yes" in self.cluster.run(host, *words) for host in asked)
             return None if seen else f"{one.reader} has sent no request with it, by {AUDIT} of {', '.join(host.name for host in asked)}"
 
@@ -165,7 +167,7 @@ def _at_etcd(client: Client, one: Renewed) -> str:
 
 def _at_api(cluster: Cluster, client: Client, one: Renewed) -> str:
     """Who it is, by the API server that its reader asks. The front proxy's speaks for others: it is believed, or it is nobody."""
-    server = kube_apiserver.url(one.host) if "controller" in one.host.roles else cluster.inventory.server
+    server = cluster.inventory.server if one.at_endpoint else kube_apiserver.url(one.host)
     proxy = one.authority == "front-proxy"
     name = "hardway:probe" if proxy else one.common_name
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
