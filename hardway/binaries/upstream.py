@@ -146,7 +146,7 @@ PROJECTS = (
         name="cni_plugins",
         programs={
             name: f"github.com/containernetworking/plugins/plugins/{kind}/{name}"
-            for name, kind in {"bridge": "main", "loopback": "main", "host-local": "ipam", "portmap": "meta", "firewall": "meta"}.items()
+            for name, kind in {"bridge": "main", "loopback": "main", "host-local": "ipam", "portmap": "meta"}.items()
         },
         modules=("github.com/containernetworking/plugins",),
         release=Release(
