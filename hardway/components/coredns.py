@@ -6,12 +6,13 @@ from hardway.components.deployment import available
 from hardway.components.images import reference
 from hardway.desired import Component, Gate, Roll, Template
 from hardway.inventory import Inventory
+from hardway.observed import RESOLV_CONF
 
 
 def upstream(inventory: Inventory) -> tuple[str, ...]:
     """Whom it asks for names outside of the cluster; with nobody to ask it would not start, if it were told to."""
     if inventory.networks.nameservers is None:
-        return () if inventory.lab else ("/etc/resolv.conf",)  # the host's own; the lab's hosts have none
+        return () if inventory.lab else (str(RESOLV_CONF),)  # the host's own; the lab's hosts have none
     return tuple(str(address) for address in inventory.networks.nameservers)
 
 

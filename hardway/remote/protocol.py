@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from hardway.errors import Finding, Mistake
-from hardway.observed import Asked, Facts, Observed, OnDisk, UnitState
+from hardway.observed import RESOLV_CONF, Asked, Facts, Observed, OnDisk, UnitState
 from hardway.remote import ground
 
 Verb = Literal["enable", "disable", "start", "stop", "restart", "restart-no-block", "reload"]
@@ -253,7 +253,7 @@ def parse_facts(facts: Mapping[str, str], programs: Iterable[str], host: str) ->
         memory=int(facts["memory"]) * 1024,
         mtu=int(facts.get("mtu") or 0),
         container="container" in facts,
-        resolv_conf=PurePosixPath(facts.get("resolv_conf", "/etc/resolv.conf")),
+        resolv_conf=PurePosixPath(facts.get("resolv_conf", RESOLV_CONF)),
         programs=frozenset(programs),
     )
 

@@ -8,7 +8,6 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from hardway.errors import Mistake
 from hardway.verbs.program.duration import duration
 from hardway.verbs.program.session import Session
 
@@ -34,9 +33,7 @@ def reset(c: Context, host: str = "", yes: bool = False) -> None:
     from hardway.verbs.program.running import running
 
     session = Session.open(c)
-    hosts = [one for one in session.inventory.hosts if host in {"", one.name}]
-    if not hosts:
-        raise Mistake.at("--host", f"{host} is not in the inventory", f"it has {', '.join(one.name for one in session.inventory.hosts)}")
+    hosts = session.hosts(host)
     # What is not in state/ any more is not missed: it is made for this run alone, and a host that trusts others is refused.
     with State(session.state).draft() as draft, running(session, draft.state, lambda _: None) as cluster:
         with session.console.step("look"):

@@ -10,7 +10,6 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from hardway.errors import Mistake
 from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
@@ -70,9 +69,7 @@ def render(c: Context, host: str = "", out: str = "", readers: bool = False) -> 
     if readers:
         session.console.result(rendering.READERS + rendering.readers(declared.load(session.certs), session.inventory).rstrip())
         return
-    hosts = [h for h in session.inventory.hosts if host in {"", h.name}]
-    if not hosts:
-        raise Mistake.at("--host", f"{host} is not in the inventory", f"it has {', '.join(h.name for h in session.inventory.hosts)}")
+    hosts = session.hosts(host)
     declarations = declared.load(session.certs)
     for one in hosts:
         for path, text in rendering.tree(declarations, session.inventory, one).items():

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
+from hardway.errors import Mistake
 from hardway.verbs.program.cli import ROOT
 from hardway.verbs.program.console import Console
 
 if TYPE_CHECKING:
-    from hardway.inventory import Inventory
+    from hardway.inventory import Host, Inventory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,14 @@ class Session:
     def state(self) -> Path:
         """Where this cluster's keys and certificates are kept."""
         return self.root / "state" / self.inventory.cluster
+
+    def hosts(self, name: str) -> tuple[Host, ...]:
+        """The host that `--host` names; all of them if it names none."""
+        found = tuple(host for host in self.inventory.hosts if name in {"", host.name})
+        if not found:
+            known = ", ".join(host.name for host in self.inventory.hosts)
+            raise Mistake.at("--host", f"{name} is not in the inventory", f"it has {known}")
+        return found
 
     @property
     def certs(self) -> Path:
