@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -22,6 +20,7 @@ from hardway.verbs import smoke as verb
 from hardway.verbs.program.console import Console
 from hardway.verbs.program.session import Session
 from tests.lab.conftest import ROOT, LabCluster
+from tests.lab.sabotage import until
 
 pytestmark = pytest.mark.lab
 
@@ -34,15 +33,6 @@ def left(live: Cluster) -> list[str]:
     query = {"key": "L2hhcmR3YXkv", "range_end": "L2hhcmR3YXkw", "keys_only": True}  # what begins with /hardway/
     kept = live.etcd(live.inventory.on("controller")[0], "/v3/kv/range", query).json().get("kvs", [])
     return [item["metadata"]["name"] for item in items] + [pair["key"] for pair in kept]
-
-
-def until(ask: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        if ask():
-            return
-        pause.wait(0.1)
-    raise AssertionError("it did not come about within a minute")
 
 
 def begun(cluster: LabCluster) -> subprocess.Popen[bytes]:

@@ -12,6 +12,7 @@ from hardway.components import containerd, kubelet
 from hardway.inventory import Host
 from hardway.remote.fanout import each
 from hardway.smoke import ClusterStage, callers, checks
+from hardway.smoke.checks import sockets
 from tests.lab.conftest import LabCluster
 from tests.lab.sabotage import assert_green, assert_red, fresh, shell, until
 
@@ -88,16 +89,23 @@ def another_runc(cluster: LabCluster, *, edit: str = ":", alone: str = "", exec_
 
 
 @contextmanager
-def kubelet_with(cluster: LabCluster, host: Host, text: str) -> Iterator[None]:
-    """A file that is merged over the kubelet's own configuration."""
+def kubelet_with(cluster: LabCluster, host: Host, text: str, *ports: int) -> Iterator[None]:
+    """A file that is merged over the kubelet's own configuration. Systemd takes a kubelet for started before its ports are open."""
     head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
     path = "/etc/kubernetes/kubelet/conf.d/99-sabotage.conf"
     shell(cluster.live, host, 'printf %s "$2" >"$1"; systemctl restart kubelet', path, head + text)
+    until(lambda: opened(cluster, host) == {10250, *ports})
     try:
         yield
     finally:
         shell(cluster.live, host, 'rm "$1"; systemctl restart kubelet', path)
+        until(lambda: opened(cluster, host) == {10250})
         until(lambda: kubelet.ready(cluster.live, host) is None)
+
+
+def opened(cluster: LabCluster, host: Host) -> set[int]:
+    """Which of the kubelet's two ports are open."""
+    return {socket.local_port for socket in sockets.listening(cluster.live, host, 10250, 10255)}
 
 
 def test_units_of_a_worker_that_were_edited_are_seen(cluster: LabCluster, stage: ClusterStage) -> None:
@@ -197,7 +205,7 @@ def test_a_kubelet_that_lets_anybody_in_is_seen(cluster: LabCluster, stage: Clus
     host = cluster.inventory.on("worker")[0]
     open_to_all = "authentication: {anonymous: {enabled: true}}\nauthorization: {mode: AlwaysAllow}\n"
 
-    with kubelet_with(cluster, host, "readOnlyPort: 10255\n"):
+    with kubelet_with(cluster, host, "readOnlyPort: 10255\n", 10255):
         assert_red(stage, kubelet__refuses_strangers="10250 of worker-1 to be open and 10255 closed; got open are [10250, 10255]")
     with kubelet_with(cluster, host, open_to_all):
         assert_red(stage, kubelet__refuses_strangers="expected 401 of the kubelet on worker-1 for nobody; got 200")
