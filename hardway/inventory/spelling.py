@@ -36,6 +36,7 @@ SAN = Spelling(
     rf"(?=.{{1,253}}\Z)(?:\*\.)?{_LABEL}(?:\.{_LABEL})*", "is neither a DNS name nor an IPv4 address", "lower case, such as api.example.org"
 )
 USER = Spelling(_USER, "is no user name", "letters, digits, and _ . @ -")
+DIALLED = Spelling(_HOST, "is nothing to dial", "write a name, an address, or a Host of ~/.ssh/config")
 JUMP = Spelling(rf"{_JUMP}(?:,{_JUMP})*", "is no jump host", "write user@host:port, several with commas")
 PATH = Spelling(r"[^\x00-\x1f\x7f]+", "is no path", "a path is one line")
 VERSION = Spelling(r"[0-9]+\.[0-9]+\.[0-9]+(?:-(?:alpha|beta|rc)\.[0-9]+)?", "is no version", "three numbers without a v, such as 1.37.2")
@@ -84,6 +85,8 @@ def _texts(draft: Draft) -> Iterator[tuple[tuple[str | int, ...], str, Spelling]
 
 
 def _ssh(at: tuple[str, ...], ssh: SshWritten) -> Iterator[tuple[tuple[str, ...], str, Spelling]]:
+    if ssh.host is not None:
+        yield (*at, "host"), ssh.host, DIALLED
     if ssh.user is not None:
         yield (*at, "user"), ssh.user, USER
     if ssh.via is not None:

@@ -18,11 +18,17 @@ Role = Literal["controller", "worker", "loadbalancer"]
 class Ssh:
     """How a host is reached. There is no setting that skips the check of its key."""
 
-    user: str = "root"
-    port: Port = 22
+    host: str | None = None  # whom to dial, if not the address
+    user: str | None = None  # if not what ~/.ssh/config says, else root
+    port: Port | None = None  # the same, else 22
     key: Path | None = None
     via: str | None = None  # a jump host, as `ssh -J` takes it
     sudo: bool = False
+
+    @property
+    def listens(self) -> int:
+        """The port, if nothing but the inventory is asked."""
+        return self.port or 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,10 @@ Flags = Mapping[Flagged, Mapping[str, str | int | bool]]
 class SshWritten:
     """How hosts are reached: at the top for all of them, at a host for what differs there."""
 
-    user: str | None = None
+    host: Annotated[str | None, Field(description="whom to dial, if not the address: a name, another address, a Host of ~/.ssh/config")] = (
+        None
+    )
+    user: Annotated[str | None, Field(description="if not what ~/.ssh/config says, or else root")] = None
     port: Port | None = None
     key: Path | None = None
     via: Annotated[str | None, Field(description="a jump host, as `ssh -J` takes it")] = None

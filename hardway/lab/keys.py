@@ -29,7 +29,7 @@ def known(text: str, keys: Iterable[tuple[Host, str]]) -> str:
 
 def address(host: Host) -> str:
     """A host as known_hosts names it."""
-    return str(host.address) if host.ssh.port == 22 else f"[{host.address}]:{host.ssh.port}"
+    return str(host.address) if host.ssh.listens == 22 else f"[{host.address}]:{host.ssh.listens}"
 
 
 def write_known(path: Path, keys: Iterable[tuple[Host, str]]) -> None:

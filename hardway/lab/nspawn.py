@@ -204,7 +204,7 @@ def _files(inventory: Inventory, host: Host, state: Path, public: str) -> dict[s
         "etc/hosts": ("\n".join(["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", *names, ""]), 0o644),
         "etc/ssh/ssh_host_ed25519_key": (private.read_text(), 0o600),
         "etc/ssh/ssh_host_ed25519_key.pub": (private.with_name(private.name + ".pub").read_text(), 0o644),
-        "etc/ssh/sshd_config.d/port.conf": (f"Port {host.ssh.port}\n", 0o644),
+        "etc/ssh/sshd_config.d/port.conf": (f"Port {host.ssh.listens}\n", 0o644),
         "root/.ssh/authorized_keys": ("\n".join([*let_in, ""]), 0o600),
     }
 
@@ -212,7 +212,7 @@ def _files(inventory: Inventory, host: Host, state: Path, public: str) -> dict[s
 def _banner(host: Host, timeout: float = 1) -> bool:
     """Whether an SSH server greets there."""
     try:
-        with socket.create_connection((str(host.address), host.ssh.port), timeout=timeout) as connection:
+        with socket.create_connection((str(host.address), host.ssh.listens), timeout=timeout) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
@@ -248,5 +248,5 @@ def ssh(host: Host, state: Path) -> list[str]:
     names = {"UserKnownHostsFile": state / "known_hosts", "IdentityFile": key(state)}
     # ssh_config(5): a blank begins another name, and % a token.
     files = [word for option, path in names.items() for word in ("-o", f'{option}="{str(path).replace("%", "%%")}"')]
-    options = ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-p", str(host.ssh.port)]
+    options = ["-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-p", str(host.ssh.listens)]
     return ["ssh", *files, *options, f"root@{host.address}"]

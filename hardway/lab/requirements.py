@@ -45,8 +45,12 @@ def check(inventory: Inventory) -> None:
             findings.append(Finding(where=f"{where}.address", what=f"{host.address} is no address of {cidr}, the lab's network"))
         if host.address == gateway:
             findings.append(Finding(where=f"{where}.address", what=f"{gateway} is the lab's own, this machine's", next_step="take another"))
-        if host.ssh.user != "root":
+        if host.ssh.user not in {None, "root"}:
             findings.append(Finding(where=f"{where}.ssh.user", what="the lab's hosts are reached as root", next_step="leave it out"))
+        if host.ssh.host:
+            findings.append(
+                Finding(where=f"{where}.ssh.host", what="the lab's hosts are dialled by address", next_step="leave it out")
+            )
         if host.ssh.via:
             findings.append(Finding(where=f"{where}.ssh.via", what="the lab's hosts are reached directly", next_step="leave it out"))
     if findings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -20,6 +20,8 @@ from hardway.remote.protocol import Apply, Reply
 __all__ = ["Channel", "Held", "Line", "Machine"]
 
 PIECE = 1 << 20
+HEARD = 1 << 14  # bytes of what is said before a host is ready, of which a part may be the reason why it is not
+NO_TTY = "must have a tty"  # sudo's words, where sudoers says requiretty
 NOTHING = Asked()
 
 
@@ -31,7 +33,11 @@ class Channel(Protocol):
         ...
 
     def receive(self) -> bytes:
-        """What comes next on standard output; empty at its end."""
+        """What comes next on standard output, and before `ready` on standard error too; empty at its end."""
+        ...
+
+    def ready(self) -> None:
+        """From here on standard error is told apart."""
         ...
 
     def finish(self) -> tuple[int, str]:
@@ -56,13 +62,18 @@ class Line(Protocol):
     @property
     def connects(self) -> int: ...
 
-    def execute(self, command: str) -> Channel: ...
+    def execute(self, command: str, *, tty: bool = False) -> Channel: ...
 
     def dial(self, address: str, port: int) -> Wire:
         """A TCP connection from the host to somewhere."""
         ...
 
     def close(self) -> None: ...
+
+
+def no_password() -> str:
+    """Where nobody can be asked for it."""
+    raise Mistake.at("", "sudo wants a password, and nobody can be asked for it", "give the user passwordless sudo")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,9 +86,11 @@ class Machine:
     root: str = ""  # of the host's file system; another one only in tests
     shell: str = "sh"
     heartbeat: float = HEARTBEAT  # of its lock
+    password: Callable[[], str] = no_password  # for sudo
     execs: int = field(default=0, init=False)
     bytes_sent: int = field(default=0, init=False)
     _held: Held | None = field(default=None, init=False)
+    _tty: bool = field(default=False, init=False)  # sudo wants one
 
     @property
     def connects(self) -> int:
@@ -180,10 +193,8 @@ class Machine:
     def _begin(self, request: Iterable[bytes]) -> tuple[str, Channel]:
         """Start host.sh with a request; nothing is sent before it is ready, and what was said before that is dropped."""
         nonce = secrets.token_hex(16)
-        channel = self.line.execute(protocol.command(nonce=nonce, root=self.root, shell=self.shell, sudo=self.sudo))
-        self.execs += 1
+        channel = self._opened(nonce)
         try:
-            self._await(channel, f"ready {nonce}\n".encode())
             for piece in chain([protocol.SCRIPT], request):
                 if not self._sent(channel, piece):
                     break  # it gave up while we were sending: its reply says why
@@ -192,14 +203,48 @@ class Machine:
             raise
         return nonce, channel
 
-    def _await(self, channel: Channel, ready: bytes) -> None:
-        heard = b""
-        while not heard.endswith(ready):  # it says nothing more until it is asked
+    def _opened(self, nonce: str) -> Channel:
+        """A shell that is ready for its script; on a terminal once sudo has said that it wants one."""
+        command = protocol.command(nonce=nonce, root=self.root, shell=self.shell, sudo=self.sudo, tty=self._tty)
+        channel = self.line.execute(command, tty=self._tty)
+        self.execs += 1
+        try:
+            end = self._await(channel, nonce)
+        except BaseException:
+            channel.close()
+            raise
+        if not end:
+            channel.ready()
+            return channel
+        channel.close()
+        if self.sudo and not self._tty and NO_TTY in end:
+            self._tty = True
+            return self._opened(nonce)
+        step = "give the user passwordless sudo, or run it where it can ask for the password" if self.sudo else ""
+        raise Mistake.at(self.name, f"no shell for us: {end}", step)
+
+    def _await(self, channel: Channel, nonce: str) -> str:
+        """Why there is no shell, or nothing: then it says nothing more until it is asked. What start-up files say is dropped."""
+        ready, prompt = protocol.ready(nonce), protocol.prompt(nonce).encode()
+        heard, answered = b"", False
+        while ready not in heard:
             piece = channel.receive()
-            heard = heard[-len(ready) :] + piece
             if not piece:
-                end = last_words(*channel.finish())
-                raise Mistake.at(self.name, f"no shell for us: {end}", "give the user passwordless sudo" if self.sudo else "")
+                code, said = channel.finish()
+                return last_words(code, f"{heard.decode(errors='replace')}\n{said}")
+            heard = (heard + piece)[-HEARD:]
+            if prompt in heard:
+                if answered:
+                    return "sudo refuses that password"
+                channel.send(f"{self._answer()}\n".encode())
+                heard, answered = b"", True
+        return ""
+
+    def _answer(self) -> str:
+        try:
+            return self.password()
+        except Mistake as mistake:
+            raise Mistake(*(replace(finding, where=self.name) for finding in mistake.findings)) from mistake
 
     def _sent(self, channel: Channel, data: bytes) -> bool:
         try:

@@ -86,14 +86,28 @@ def next_step(fail: str) -> str:
     return ""
 
 
-def command(*, nonce: str, root: str, shell: str = "sh", sudo: bool = False) -> str:
+def command(*, nonce: str, root: str, shell: str = "sh", sudo: bool = False, tty: bool = False) -> str:
     """What is executed on the host: says ready, then evaluates as many bytes of script as it was told.
 
-    Not `sh -s`: dash reads ahead and swallows what follows the script.
+    Not `sh -s`: dash reads ahead and swallows what follows the script. Words without a quote or a backslash in them,
+    so that a login shell that is not POSIX passes them on. A terminal changes no byte.
     """
-    boot = 'printf "ready %s\\n" "$0"; eval "$(head -c "$1")"'
+    raw = "stty raw -echo; "
+    boot = f'{raw if tty else ""}echo ready "$0"; eval "$(head -c "$1")"'
     words = [*shell.split(), "-c", boot, nonce, str(len(SCRIPT)), root]
-    return shlex.join(["sudo", "-n", "--", *words] if sudo else words)
+    if sudo:  # without a password it asks for none, and else by these words
+        words = ["sudo", "-S", "-p", prompt(nonce), "--", *words]
+    return shlex.join(["sh", "-c", f'{raw}exec "$@"', "sh", *words] if tty else words)
+
+
+def ready(nonce: str) -> bytes:
+    """What the host says before it reads its script."""
+    return f"ready {nonce}\n".encode()
+
+
+def prompt(nonce: str) -> str:
+    """By what sudo asks for a password."""
+    return f"password-{nonce}:"
 
 
 def nul_ended(words: Iterable[str]) -> bytes:

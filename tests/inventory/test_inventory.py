@@ -96,7 +96,7 @@ def test_ssh_settings_of_a_host_go_over_those_of_all() -> None:
 
     lb, first, *_ = loaded(data).hosts
     assert (lb.ssh.user, lb.ssh.port, lb.ssh.sudo, lb.ssh.via) == ("admin", 2222, False, "jump@bastion.example.org:22")
-    assert (first.ssh.user, first.ssh.port, first.ssh.sudo, first.ssh.via) == ("admin", 22, True, None)
+    assert (first.ssh.user, first.ssh.port, first.ssh.sudo, first.ssh.via) == ("admin", None, True, None)
     assert first.ssh.key == Path("/where/it/is/keys/all")
 
 
@@ -151,9 +151,13 @@ def test_a_balancer_on_a_controller_takes_a_second_port() -> None:
         ),
         ({"hosts__controller_2__ssh": {"port": 0}}, "hosts.controller-2.ssh.port: 0 is out of range; at least 1"),
         ({"hosts__controller_2__ssh": {"user": "a b"}}, 'hosts.controller-2.ssh.user: "a b" is no user name'),
+        ({"hosts__controller_2__ssh": {"host": "-oProxyCommand=x"}}, 'hosts.controller-2.ssh.host: "-oProxyCommand=x" is nothing to dial'),
         ({"hosts__controller_2__ssh": {"via": "-oProxyCommand=x"}}, 'hosts.controller-2.ssh.via: "-oProxyCommand=x" is no jump host'),
         ({"hosts__controller_2__ssh": {"key": "a\nb"}}, "hosts.controller-2.ssh.key: a text of 3 characters is no path"),
-        ({"hosts__controller_2__ssh": {"strict": False}}, "hosts.controller-2.ssh.strict: unknown key; known: user, port, key, via, sudo"),
+        (
+            {"hosts__controller_2__ssh": {"strict": False}},
+            "hosts.controller-2.ssh.strict: unknown key; known: host, user, port, key, via, sudo",
+        ),
         ({"hosts__Upper": {"address": "10.240.0.20", "roles": ["worker"]}}, 'hosts.Upper: "Upper" is no DNS label'),
         ({"hosts__a.b": {"address": "10.240.0.20", "roles": ["worker"]}}, 'hosts.a.b: "a.b" is no DNS label'),
         ({"hosts__localhost": {"address": "10.240.0.20", "roles": ["worker"]}}, "hosts.localhost: localhost is every machine's name"),

@@ -203,8 +203,8 @@ def test_a_connection_that_is_lost_does_not_stop_what_has_begun(used: FakeHost) 
     execute = FakeHost.execute
 
     class Lost(FakeHost):
-        def execute(self, command: str) -> LocalChannel:
-            channels.append(execute(self, command))
+        def execute(self, command: str, *, tty: bool = False) -> LocalChannel:
+            channels.append(execute(self, command, tty=tty))
             return channels[-1]
 
     words = remains.take(planned(used).changes)

@@ -55,6 +55,8 @@ class LocalChannel:
         assert self.process.stdout
         return os.read(self.process.stdout.fileno(), 1 << 16)
 
+    def ready(self) -> None: ...
+
     def finish(self) -> tuple[int, str]:
         code = self.process.wait()
         self.errors.seek(0)
@@ -101,7 +103,8 @@ class FakeHost:
     def machine(self, shell: str = "dash") -> Machine:
         return Machine(name="c1", line=self, root=str(self.root), shell=shell)
 
-    def execute(self, command: str) -> LocalChannel:
+    def execute(self, command: str, *, tty: bool = False) -> LocalChannel:
+        assert not tty
         errors = (self.base / "errors").open("w+b")
         process = subprocess.Popen(
             ["sh", "-c", self.noise + command],

@@ -6,19 +6,21 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from pwd import getpwuid
+from typing import Any
 
 from hardway.inventory import Host, Ssh
 
 PROGRAM = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
-def make_key(path: Path) -> str:
+def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> str:
     """A new key; the public half."""
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", path], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "test", "-f", path], check=True)
     return path.with_suffix(".pub").read_text()
 
 
@@ -33,7 +35,7 @@ class Sshd:
 
     base: Path
     port: int
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
 
     @property
     def identity(self) -> Path:
@@ -43,33 +45,38 @@ class Sshd:
     def known_hosts(self) -> Path:
         return self.base / "known_hosts"
 
-    def host(self, name: str = "c1", *, user: str = getpwuid(os.geteuid()).pw_name, via: str | None = None) -> Host:
-        ssh = Ssh(user=user, port=self.port, via=via)
-        return Host(name=name, address=IPv4Address("127.0.0.1"), roles=frozenset({"controller"}), ssh=ssh)
+    def host(self, name: str = "c1", **ssh: Any) -> Host:
+        ssh = {"user": getpwuid(os.geteuid()).pw_name, "port": self.port, **ssh}
+        return Host(name=name, address=IPv4Address("127.0.0.1"), roles=frozenset({"controller"}), ssh=Ssh(**ssh))
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait()
-        assert self.process.stderr
-        self.process.stderr.close()
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return (self.base / "log").read_text()
 
 
-def start(base: Path) -> Sshd:
-    """Start one and wait until it listens."""
+def start(base: Path, settings: str = "", within: Sequence[str | Path] = (), kinds: Sequence[str] = ("ed25519",)) -> Sshd:
+    """Start one and wait until it listens; `within` is a command that runs it, such as `unshare`."""
     assert PROGRAM, "no sshd here: install openssh-server"
     port = free_port()
-    host_key = make_key(base / "host_key")
-    (base / "authorized_keys").write_text(make_key(base / "id"))
-    (base / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+    keys = [make_key(base / ("host_key" if i == 0 else f"host_key_{kind}"), kind) for i, kind in enumerate(kinds)]
+    if not (base / "id").exists():
+        (base / "authorized_keys").write_text(make_key(base / "id"))
+    (base / "known_hosts").write_text("".join(f"[127.0.0.1]:{port} {key}" for key in keys))
     (base / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {base}/host_key\nAuthorizedKeysFile {base}/authorized_keys\n"
-        "PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
+        f"ListenAddress 127.0.0.1:{port}\nAuthorizedKeysFile {base}/authorized_keys\n"
+        + "".join(f"HostKey {base}/{'host_key' if i == 0 else f'host_key_{kind}'}\n" for i, kind in enumerate(kinds))
+        + f"PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n{settings}"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd drops its rights
-    process = subprocess.Popen([PROGRAM, "-D", "-e", "-f", base / "sshd_config"], stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    for line in process.stderr:
-        if "listening" in line:
-            return Sshd(base, port, process)
-    raise AssertionError("sshd ended")
+    log = (base / "log").open("w")
+    process = subprocess.Popen([*within, PROGRAM, "-D", "-e", "-f", base / "sshd_config"], stderr=log)
+    log.close()
+    while "listening" not in (base / "log").read_text():
+        assert process.poll() is None, (base / "log").read_text()
+    return Sshd(base, port, process)

@@ -7,15 +7,13 @@ from pathlib import Path
 import pytest
 
 from hardway.errors import Mistake
-from hardway.remote import hostkeys
-from hardway.remote.ssh import line
+from hardway.remote.ssh import hostkeys, line
 from tests.remote.sshd import Sshd, free_port, make_key
 
 
 def asked(sshd: Sshd, known_hosts: Path) -> hostkeys.HostKey:
     host = sshd.host()
-    shown = line(host, identity=None, known_hosts=known_hosts).shown_key()
-    return hostkeys.compared(host, shown, known_hosts, system=known_hosts.with_name("none"))
+    return hostkeys.compared(host, *line(host, identity=None, known_hosts=known_hosts, config=known_hosts.with_name("config")).shown_key())
 
 
 def test_a_new_key_is_recorded_and_then_the_host_is_known(sshd: Sshd, tmp_path: Path) -> None:
@@ -46,10 +44,24 @@ def test_a_changed_key_is_told_and_replaced_only_when_it_is_recorded(sshd: Sshd,
 
 
 def test_what_the_operator_knows_already_is_known(sshd: Sshd, tmp_path: Path) -> None:
-    host = sshd.host()
-    shown = line(host, identity=None, known_hosts=tmp_path / "none").shown_key()
+    (tmp_path / "config").write_text(f"UserKnownHostsFile {sshd.known_hosts}\n")
 
-    assert hostkeys.compared(host, shown, tmp_path / "none", system=sshd.known_hosts).known == "known"
+    assert asked(sshd, tmp_path / "none").known == "known"
+
+
+def test_what_was_recorded_here_counts_before_what_the_operator_knew(sshd: Sshd, tmp_path: Path) -> None:
+    """Else a key that hosts.trust has replaced would stay refused."""
+    (tmp_path / "theirs").write_text(f"[127.0.0.1]:{sshd.port} {make_key(tmp_path / 'other')}")
+    (tmp_path / "config").write_text(f"UserKnownHostsFile {tmp_path / 'theirs'}\n")
+    changed = asked(sshd, tmp_path / "known_hosts")
+    assert changed.known == "changed"
+
+    hostkeys.record([changed], tmp_path / "known_hosts")
+
+    assert asked(sshd, tmp_path / "known_hosts").known == "known"
+    with_it = line(sshd.host(key=sshd.identity), identity=None, known_hosts=tmp_path / "known_hosts", config=tmp_path / "config")
+    assert with_it.execute("true").finish()[0] == 0
+    with_it.close()
 
 
 def test_a_host_that_is_down_is_a_mistake(sshd: Sshd, tmp_path: Path) -> None:

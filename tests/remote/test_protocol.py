@@ -27,13 +27,13 @@ def test_an_architecture_that_nothing_is_built_for_is_a_mistake(host: FakeHost) 
     assert host.machine().observe(frozenset()).facts.arch == "arm64"
 
 
-def test_sudo_is_asked_without_a_password(host: FakeHost) -> None:
-    host.program("sudo", '#!/bin/sh\n[ "$1 $2" = "-n --" ] || exit 1\nshift 2\nexec "$@"\n')
+def test_a_sudo_that_asks_for_no_password_is_given_none(host: FakeHost) -> None:
+    host.program("sudo", '#!/bin/sh\n[ "$1 $2 $4" = "-S -p --" ] || exit 1\nshift 4\nexec "$@"\n')
     machine = host.machine()
     machine.sudo = True
     assert machine.run("echo", "a  b") == "a  b\n"
-    host.program("sudo", "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
-    with pytest.raises(Mistake, match=r"^c1: no shell for us: sudo: a password is required; give the user passwordless sudo$"):
+    host.program("sudo", "#!/bin/sh\necho 'ops is not in the sudoers file.' >&2\nexit 1\n")
+    with pytest.raises(Mistake, match=r"^c1: no shell for us: ops is not in the sudoers file\.; give the user passwordless sudo, or run"):
         machine.observe(frozenset())
 
 

@@ -46,6 +46,7 @@ class Console:
 
         self._out = _rich(Rich, stderr=False)
         self._err = _rich(Rich, stderr=True)
+        self._status: Status | None = None
 
     def result(self, text: str, style: str = "") -> None:
         """Print what the operator asked for, as it is."""
@@ -88,14 +89,27 @@ class Console:
         """Narrate what is allowed and seldom meant."""
         self.tell(f"warning: {finding}", style="yellow")
 
+    def ask(self, question: str) -> str:
+        """Ask for what nobody else may read."""
+        from hardway.verbs.program.asking import ask
+
+        if not self._status:
+            return ask(question)
+        self._status.stop()  # it would draw over the question
+        try:
+            return ask(question)
+        finally:
+            self._status.start()
+
     @contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Narrate a long step: what happens in it is told to the Step, its time at the end."""
         began = time.monotonic()
         if self._err.is_terminal:
             sys.stdout.flush()
-            with self._err.status(_escaped(title)) as status:
-                yield Step(console=self, title=title, status=status)
+            with self._err.status(_escaped(title)) as self._status:
+                yield Step(console=self, title=title, status=self._status)
+            self._status = None
         else:
             self.tell(f"* {title}")
             yield Step(console=self, title=title)

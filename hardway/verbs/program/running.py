@@ -19,7 +19,7 @@ from hardway.pki.credentials import credentials
 from hardway.remote.cluster import Cluster
 from hardway.remote.machine import Machine
 from hardway.remote.protocol import ARCHITECTURES
-from hardway.remote.ssh import line
+from hardway.remote.ssh import Once, line
 from hardway.state import State
 from hardway.verbs.program.session import Session
 
@@ -42,11 +42,13 @@ def running(session: Session, state: State, tell: Tell, *, issuing: bool = True)
     if len(made) > 3:
         tell(f"issued {len(made) - 3} more keys and certificates")
     identity = nspawn.key(session.state) if inventory.lab else None
+    ask = Once(session.console.ask)
     machines = {
         host.name: Machine(
             name=host.name,
-            line=line(host, identity=identity, known_hosts=session.state / "known_hosts"),
+            line=line(host, identity=identity, known_hosts=session.state / "known_hosts", ask=ask),
             sudo=host.ssh.sudo,
+            password=lambda: ask("the password for sudo on the hosts"),
         )
         for host in inventory.hosts
     }

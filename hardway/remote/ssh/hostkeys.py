@@ -11,8 +11,7 @@ import paramiko
 
 from hardway.errors import Mistake
 from hardway.inventory import Host
-
-SYSTEM = Path("~/.ssh/known_hosts").expanduser()
+from hardway.remote.ssh.way import Way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +19,7 @@ class HostKey:
     """What a host shows, and whether that is what was known of it."""
 
     host: Host
+    way: Way
     key: paramiko.PKey
     known: Literal["new", "known", "changed"]
 
@@ -29,21 +29,27 @@ class HostKey:
         return str(self.key.fingerprint)
 
 
-def compared(host: Host, key: paramiko.PKey, known_hosts: Path, system: Path = SYSTEM) -> HostKey:
+def compared(host: Host, key: paramiko.PKey, way: Way) -> HostKey:
     """A shown key beside the recorded ones of its kind."""
-    entries = [entry for path in (known_hosts, system) if path.exists() for entry in [_loaded(path).lookup(name(host))] if entry]
-    recorded = [entry[key.get_name()] for entry in entries if key.get_name() in entry]
-    known: Literal["new", "known", "changed"] = "new" if not recorded else "known" if key in recorded else "changed"
-    return HostKey(host=host, key=key, known=known)
+    there = recorded(way).get(key.get_name())
+    return HostKey(host=host, way=way, key=key, known="new" if there is None else "known" if there == key else "changed")
+
+
+def recorded(way: Way) -> dict[str, paramiko.PKey]:
+    """What is known of a host, by kind of key: the first file that knows it decides, ours before the operator's own."""
+    for path in way.known_hosts:
+        if path.exists() and (found := _loaded(path).lookup(way.known_as)):
+            return dict(found.items())
+    return {}
 
 
 def record(keys: Iterable[HostKey], known_hosts: Path) -> None:
     """Write the keys down in place of what was known of these hosts; the file is replaced whole."""
     kept = _loaded(known_hosts) if known_hosts.exists() else paramiko.HostKeys()
     for one in keys:
-        if kept.lookup(name(one.host)):
-            del kept[name(one.host)]
-        kept.add(name(one.host), one.key.get_name(), one.key)
+        if kept.lookup(one.way.known_as):
+            del kept[one.way.known_as]
+        kept.add(one.way.known_as, one.key.get_name(), one.key)
     known_hosts.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = known_hosts.with_name(f"{known_hosts.name}.part")
     try:
@@ -51,11 +57,6 @@ def record(keys: Iterable[HostKey], known_hosts: Path) -> None:
         part.replace(known_hosts)
     except OSError as error:
         raise Mistake.at(str(known_hosts), f"cannot be written: {error.strerror}") from error
-
-
-def name(host: Host) -> str:
-    """A host as known_hosts names it."""
-    return str(host.address) if host.ssh.port == 22 else f"[{host.address}]:{host.ssh.port}"
 
 
 def _loaded(path: Path) -> paramiko.HostKeys:
