@@ -185,7 +185,7 @@ TESTS = " openssl busybox gcc libc6-dev procps"
     [
         (("lab.up",), LAB),
         (("up",), LAB),
-        (("test",), f"{LAB} openssl busybox procps"),
+        (("test",), f"{LAB} openssl busybox procps sudo fish tcsh"),
         (("test", "--quick"), TESTS),
         (("check",), TESTS),
         (("up", "--inventory", "mine.yaml"), ""),

@@ -48,9 +48,7 @@ def check(inventory: Inventory) -> None:
         if host.ssh.user not in {None, "root"}:
             findings.append(Finding(where=f"{where}.ssh.user", what="the lab's hosts are reached as root", next_step="leave it out"))
         if host.ssh.host:
-            findings.append(
-                Finding(where=f"{where}.ssh.host", what="the lab's hosts are dialled by address", next_step="leave it out")
-            )
+            findings.append(Finding(where=f"{where}.ssh.host", what="the lab's hosts are dialled by address", next_step="leave it out"))
         if host.ssh.via:
             findings.append(Finding(where=f"{where}.ssh.via", what="the lab's hosts are reached directly", next_step="leave it out"))
     if findings:

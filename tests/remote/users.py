@@ -14,7 +14,7 @@ import pytest
 
 from tests.remote.sshd import Sshd, start
 
-PASSWORD = "open sesame"
+PASSWORD = "open sesame"  # noqa: S105 - of users who live as long as a test
 FIRST = 47110  # their numbers
 wants_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("sudo"), reason="wants root, to make users, and sudo")
 
@@ -45,7 +45,7 @@ def users(shells: Mapping[str, str], sudoers: str = "", settings: str = "") -> I
             (etc / file).write_text(text)
             (etc / file).chmod(0o440 if file in {"shadow", "sudoers"} else 0o644)
         mounts = "; ".join(f'mount --bind "$0/{file}" "/etc/{file}"' for file in files)
-        within = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f'{mounts}; exec "$@"', etc]
+        within: list[str | Path] = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", f'{mounts}; exec "$@"', etc]
         server = start(base, settings, within)
         try:
             yield server

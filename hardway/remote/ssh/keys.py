@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,8 +48,12 @@ class SignIn:
 
     def authenticate(self, transport: paramiko.Transport) -> None:
         """Sign in; AuthenticationException if nobody lets us, a Mistake if a key cannot be used."""
+        with closing(paramiko.Agent()) as agent:
+            self._try(transport, {key.asbytes(): key for key in agent.get_keys()})
+
+    def _try(self, transport: paramiko.Transport, agent: dict[bytes, paramiko.AgentKey]) -> None:
         refused: paramiko.AuthenticationException | None = None
-        for source in self._sources():
+        for source in self._sources(agent):
             try:
                 left = source.authenticate(transport)
             except paramiko.AuthenticationException as error:
@@ -61,10 +66,9 @@ class SignIn:
                 refused = paramiko.AuthenticationException(f"it also wants {' or '.join(left)}")
         raise refused or paramiko.AuthenticationException("no key was found")
 
-    def _sources(self) -> Iterator[InMemoryPrivateKey]:
+    def _sources(self, agent: dict[bytes, paramiko.AgentKey]) -> Iterator[InMemoryPrivateKey]:
         """The agent's keys that are meant, keys of files, the agent's others, and last those that have a passphrase."""
         user, locked = self.way.user, []
-        agent = {key.asbytes(): key for key in paramiko.Agent().get_keys()}
         for path in self.way.keys:
             if (blob := public(path)) and (held := agent.pop(blob, None)):
                 yield InMemoryPrivateKey(user, held)
