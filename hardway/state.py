@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from hardway.errors import Mistake
+from hardway.errors import Finding, Mistake
 
 PKI = "pki/**/*"
+SECRET = ("pki", PKI, "snapshots", "snapshots/*", "*.kubeconfig")
 _LOOSE = 0o077  # any permission of group or other
 
 
@@ -63,15 +64,41 @@ class State:
         except OSError as error:
             raise Mistake.at(str(path), f"cannot be removed: {error.strerror}") from error
 
+    def link(self, name: str, target: Path) -> None:
+        """Say that a file lies elsewhere."""
+        self._refuse_if_loose(self.root)
+        path = self.path(name)
+        self._make_directory(path.parent)
+        path.unlink(missing_ok=True)
+        path.symlink_to(target)
+
+    def refuse_if_loose(self) -> None:
+        """Stop if others than the owner have access to anything secret here; all of it is told, with one command for each."""
+        secret = (path for pattern in SECRET for path in self.root.glob(pattern) if not path.is_symlink())
+        loose = {path: mode for path in (self.root, *sorted(secret)) if (mode := self._loose(path))}
+        if loose:
+            raise Mistake(*(self._others_have_access(path, mode) for path, mode in loose.items()))
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep a second process from issuing into the same directory."""
+        with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+            yield
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Wait until nobody writes, and keep it so: what is read in here belongs together."""
+        with self._lock(fcntl.LOCK_SH):
+            yield
+
+    @contextmanager
+    def _lock(self, how: int) -> Iterator[None]:
         self._make_directory(self.root)
         self._refuse_if_loose(self.root)
         descriptor = os.open(self.path(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, how)
             except BlockingIOError:
                 raise Mistake.at(str(self.root), "another run of this kit is writing here", "wait until it has ended") from None
             yield
@@ -84,7 +111,8 @@ class State:
         self._make_directory(self.root)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=".draft-") as directory:
             copy = State(Path(directory))
-            base = {name: self.read(name) for name in self.glob(PKI)}
+            with self.reading():
+                base = {name: self.read(name) for name in self.glob(PKI)}
             for name, data in base.items():
                 path = copy.path(name)
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -100,13 +128,20 @@ class State:
             one.mkdir(mode=0o700, exist_ok=True)
 
     def _refuse_if_loose(self, path: Path) -> None:
+        if mode := self._loose(path):
+            raise Mistake(self._others_have_access(path, mode))
+
+    def _loose(self, path: Path) -> int:
+        """The mode of a file that others may use; 0 of one that they may not."""
         try:
-            mode = path.stat().st_mode
+            mode = path.stat().st_mode & 0o7777
         except OSError:
-            return  # what is not there is told by whoever opens it
-        if mode & _LOOSE:
-            where, what = str(path), f"others than its owner have access (mode {mode & 0o7777:04o})"
-            raise Mistake.at(where, what, f"look who could have read it, then `chmod go= {path}`")
+            return 0  # what is not there is told by whoever opens it
+        return mode if mode & _LOOSE else 0
+
+    def _others_have_access(self, path: Path, mode: int) -> Finding:
+        what = f"others than its owner have access (mode {mode:04o})"
+        return Finding(where=str(path), what=what, next_step=f"look who could have read it, then `chmod go= {path}`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
