@@ -33,3 +33,7 @@ class Mistake(Exception):  # noqa: N818 - the project's noun for what an operato
     @classmethod
     def at(cls, where: str, what: str, next_step: str = "") -> Mistake:
         return cls(Finding(where=where, what=what, next_step=next_step))
+
+
+class LockedError(Mistake):
+    """Something is under a passphrase, and there is nobody to give it."""

@@ -13,7 +13,7 @@ from hardway import render
 from hardway.desired import Secret, Template
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
-from hardway.pki import issue, tls
+from hardway.pki import issue, kept, tls
 from hardway.pki.credentials import Credentials
 from hardway.remote.cluster import Cluster
 from hardway.remote.http import Client
@@ -47,11 +47,11 @@ class Person:
             yield f"a certificate for a person lasts 5 minutes to {LONGEST.days} days, since nothing revokes it"
 
 
-def issued(person: Person, state: State, now: datetime) -> Secret:
+def issued(person: Person, state: State, now: datetime, unlock: kept.Unlock = kept.locked) -> Secret:
     """Certificate and key, which state/ does not keep."""
     if why := list(person.refused()):
         raise Mistake.at("kubeconfig", "; ".join(why))
-    return issue.short_lived(state, "kubernetes", person.user, person.group, int(person.lifetime.total_seconds() // 60), now)
+    return issue.short_lived(state, "kubernetes", person.user, person.group, int(person.lifetime.total_seconds() // 60), now, unlock)
 
 
 def kubeconfig(inventory: Inventory, credentials: Credentials, person: Person, pair: Secret) -> Secret:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from hardway.desired import Secret
-from hardway.errors import Finding, Mistake
+from hardway.errors import Finding, LockedError, Mistake
 from hardway.inventory import Inventory
 from hardway.pki import kept
 from hardway.pki.credentials import Credentials, EncryptionKey, credentials, placeholders
@@ -24,6 +24,7 @@ __all__ = ["Credentials", "EncryptionKey", "Made", "credentials", "ensure", "pla
 
 WINDOW = timedelta(days=30)  # before its end in which a certificate is issued again
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -40,63 +41,96 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signer:
-    """The generation that signs, and every certificate found below its authority."""
+    """The generation that signs, its file, and every certificate found below its authority."""
 
     pair: Pair
+    file: str
     leaves: Mapping[str, Pair | UnreadableError]
 
 
-def ensure(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Due:
+    """A certificate that has to be issued, and why."""
+
+    request: Request
+    why: str
+    waits: bool = False  # it can be done without for now, should the authority's key be away
+
+
+def ensure(  # noqa: PLR0913 - what is declared, for whom, where, when; and who helps
     declarations: Declarations,
     inventory: Inventory,
     state: State,
     now: datetime,
     within: timedelta = WINDOW,
     chosen: Callable[[Request], bool] = lambda _: False,
+    *,
+    unlock: kept.Unlock = kept.locked,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[Made, ...]:
     """Make what has to be made, for all hosts, and the certificates that were chosen; a second run makes nothing.
 
-    What cannot be repaired by issuing, such as an authority without its key, stops the run before anything is written.
+    What cannot be repaired by issuing, such as a damaged authority, stops the run before anything is written. A key that is away is missed
+    only if something has to be issued with it that cannot wait.
     """
     wanted = requests(declarations, inventory)
     authorities = declarations.wanted(inventory)
     with state.locked():
         findings: list[Finding] = []
-        signers = _each((authority.authority for authority in authorities), lambda name: _signer(name, state, now), findings)
-        missing = _each(declarations.keys, lambda name: _is_missing(name, state), findings)
+        signers = _each(authorities, lambda one: (one.authority, _signer(one, state, now)), findings)
+        missing = _each(declarations.keys, lambda name: (name, _is_missing(name, state)), findings)
+        due = {name: _due(wanted, name, signer, now, within, chosen) for name, signer in signers.items() if signer}
+        signers |= _each(due, lambda name: (name, _at_hand(signers[name], due[name], state, unlock, tell)), findings)
         if findings:
             raise Mistake(*findings)
         return (
             *_keys(missing, inventory, state, now),  # before the authorities: with one of those there, a lost key is told
             *_authorities(authorities, signers, inventory, state, now),
-            *_leaves(wanted, signers, state, lambda request, signer: _why(request, signer, now, within, chosen), now),
+            *_leaves(wanted, signers, due, state, now),
         )
 
 
-def short_lived(state: State, authority: str, common_name: str, organization: str | None, minutes: int, now: datetime) -> Secret:
+def begin(declarations: Declarations, inventory: Inventory, state: State, now: datetime) -> None:
+    """Make the keys without a certificate where no authority is yet; whoever calls it holds the lock."""
+    if not state.glob("pki/**/*"):
+        tuple(_keys(dict.fromkeys(declarations.keys, True), inventory, state, now))
+
+
+def short_lived(  # noqa: PLR0913, PLR0917 - whose, by whom, until when
+    state: State,
+    authority: str,
+    common_name: str,
+    organization: str | None,
+    minutes: int,
+    now: datetime,
+    unlock: kept.Unlock = kept.locked,
+) -> Secret:
     """A client certificate with its key that is never written: for one errand, such as the first administrator's binding."""
     found = kept.generations(state, authority)
-    signer = found and found[kept.trust(found, kept.leaves(state, authority).values()).signer]
-    if not signer or signer.key is None:
-        raise Mistake.at(str(state.path(f"pki/{authority}")), "no authority with its key is here", kept.RESTORE)
+    if not found:
+        raise Mistake.at(str(state.path(f"pki/{authority}")), "no authority is here", kept.RESTORE)
+    generation = kept.trust(found, kept.leaves(state, authority).values()).signer
+    signer = kept.opened(state, generation.file, found[generation], f"a certificate of {common_name}", unlock)
     request = Request(
         authority=authority, certificate="short-lived", common_name=common_name, organization=organization, usages=("client",)
     )
     return Secret(leaf(request, signer, now=now, lifetime=timedelta(minutes=minutes)).pem)
 
 
-def _each(names: Iterable[str], ask: Callable[[str], T], findings: list[Finding]) -> dict[str, T]:
-    """Ask for each name, and keep what is wrong until all were asked."""
+def _each(several: Iterable[S], ask: Callable[[S], tuple[str, T]], findings: list[Finding]) -> dict[str, T]:
+    """Ask for each, and keep what is wrong until all were asked."""
     answers: dict[str, T] = {}
-    for name in names:
+    for one in several:
         try:
-            answers[name] = ask(name)
+            name, answers_it = ask(one)
+            answers[name] = answers_it
         except Mistake as mistake:
             findings.extend(mistake.findings)
     return answers
 
 
-def _signer(authority: str, state: State, now: datetime) -> _Signer | None:
+def _signer(declared: Authority, state: State, now: datetime) -> _Signer | None:
+    authority = declared.authority
     found = kept.generations(state, authority)
     leaves = kept.leaves(state, authority)
     if not found:
@@ -105,15 +139,43 @@ def _signer(authority: str, state: State, now: datetime) -> _Signer | None:
             raise Mistake.at(where, what, f"restore pki/{authority}/authority-*.pem from a backup of state/")
         return None
     generation = kept.trust(found, leaves.values()).signer
-    where = str(state.path(f"pki/{authority}/authority-{generation.name}.pem"))
-    if found[generation].key is None:
-        raise Mistake.at(where, f"authority {authority}: its key is missing", kept.RESTORE)
+    where, pair = str(state.path(generation.file)), found[generation]
+    if declared.signs_in and pair.key is None:
+        what, step = ("sealed", "`./inv state.unseal`") if pair.sealed else ("missing", kept.RESTORE)
+        raise Mistake.at(where, f"authority {authority}: a daemon signs with its key, which is {what}", step)
     if generation.not_after <= now:
         what = f"authority {authority} has expired on {generation.not_after:%Y-%m-%d}"
         raise Mistake.at(
             where, what, f"move {state.path(f'pki/{authority}')} away to begin with a new one: every host that trusts it has to be pushed"
         )
-    return _Signer(pair=found[generation], leaves=leaves)
+    return _Signer(pair=pair, file=generation.file, leaves=leaves)
+
+
+def _due(
+    wanted: Iterable[Request], authority: str, signer: _Signer, now: datetime, within: timedelta, chosen: Callable[[Request], bool]
+) -> tuple[_Due, ...]:
+    """What an authority has to issue."""
+    asked = (_why(request, signer, now, within, chosen) for request in wanted if request.authority == authority)
+    return tuple(due for due in asked if due)
+
+
+def _at_hand(
+    signer: _Signer | None, due: tuple[_Due, ...], state: State, unlock: kept.Unlock, tell: Callable[[str], None]
+) -> _Signer | None:
+    """A signer with its key, if it has to issue anything; without it, if all of that can wait."""
+    if signer is None or not due:
+        return signer
+    more = f" and {len(due) - 1} more" if len(due) > 1 else ""
+    first = min(due, key=lambda one: one.waits)
+    what = f"{first.request.file.removeprefix('pki/')} ({first.why}){more}"
+    try:
+        return replace(signer, pair=kept.opened(state, signer.file, signer.pair, what, unlock))
+    except Mistake as mistake:
+        away = isinstance(mistake, LockedError) or not signer.pair.sealed
+        if not (away and all(one.waits for one in due)):
+            raise
+        tell(f"not issued for now, as the key of authority {first.request.authority} is not at hand: {what}")
+        return signer
 
 
 def _authorities(
@@ -126,7 +188,7 @@ def _authorities(
             pair = root(f"{authority.common_name}-{generation}", keys=inventory.keys, days=authority.days, now=now)
             file = f"pki/{name}/authority-{generation}.pem"
             state.write(file, pair.pem)
-            signers[name] = _Signer(pair=pair, leaves={})
+            signers[name] = _Signer(pair=pair, file=file, leaves={})
             yield Made(file=file, why="missing")
 
 
@@ -156,29 +218,34 @@ def _keys(missing: Mapping[str, bool], inventory: Inventory, state: State, now: 
 def _leaves(
     wanted: Iterable[Request],
     signers: Mapping[str, _Signer | None],
+    due: Mapping[str, tuple[_Due, ...]],
     state: State,
-    reason: Callable[[Request, _Signer], str | None],
     now: datetime,
 ) -> Iterator[Made]:
+    reasons = {one.request: one.why for several in due.values() for one in several}
     for request in wanted:
         signer = signers[request.authority]
         if signer is None:
             raise AssertionError(request.authority)  # every authority wanted has been made by now
-        why = reason(request, signer)
-        if why:
+        why = reasons.get(request) if request.authority in due else "missing"
+        if why and signer.pair.key:
             state.write(request.file, leaf(request, signer.pair, now=now).pem)
             yield Made(file=request.file, why=why)
 
 
-def _why(request: Request, signer: _Signer, now: datetime, within: timedelta, chosen: Callable[[Request], bool]) -> str | None:
+def _why(request: Request, signer: _Signer, now: datetime, within: timedelta, chosen: Callable[[Request], bool]) -> _Due | None:
     """Why a certificate has to be issued; None if it need not be."""
     found = signer.leaves.get(request.file)
-    if (why := unusable(request, found, signer.pair, now)) or found is None or isinstance(found, UnreadableError):
-        return why
+    if why := unusable(request, found, signer.pair, now):
+        # The operator's own does its work as long as it is good: `state.recover` leaves one that another authority has signed.
+        good = isinstance(found, Pair) and found.certificate.not_valid_before_utc <= now < found.certificate.not_valid_after_utc
+        return _Due(request=request, why=why, waits=good and request.host is None)
+    if found is None or isinstance(found, UnreadableError):
+        raise AssertionError(request.file)  # unusable says so
     until = found.certificate.not_valid_after_utc
     if found.ends(now, within) and until < signer.pair.certificate.not_valid_after_utc:  # else a new one would end no later
-        return "expired" if until <= now else f"expires on {until:%Y-%m-%d}"
-    return "asked for" if chosen(request) else None
+        return _Due(request=request, why="expired" if until <= now else f"expires on {until:%Y-%m-%d}", waits=until > now)
+    return _Due(request=request, why="asked for") if chosen(request) else None
 
 
 def unusable(request: Request, found: Pair | UnreadableError | None, signer: Pair, now: datetime) -> str | None:

@@ -1,6 +1,7 @@
 """What state/ keeps of the PKI, and under which names.
 
-pki/<authority>/authority-<generation>.pem      certificate and key of a CA
+pki/<authority>/authority-<generation>.pem      certificate and key of a CA; behind them the certificates above it, if it is no root
+pki/<authority>/authority-<generation>.key      its key, if that is kept apart: often a link to where it is only at times
 pki/<authority>/<certificate>@<host>.pem        certificate and key of a host; without @<host> the operator's
 pki/<key pair>/key-<generation>.pem             a private key; the newest signs
 pki/encryption/key-<generation>                 32 bytes in base64; the newest writes
@@ -9,7 +10,7 @@ pki/encryption/key-<generation>                 32 bytes in base64; the newest w
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import count
 from pathlib import PurePosixPath
@@ -17,12 +18,19 @@ from string import ascii_lowercase
 
 from cryptography import x509
 
-from hardway.errors import Mistake
+from hardway.errors import Finding, LockedError, Mistake
 from hardway.pki.pair import Key, Pair, UnreadableError, private_key
 from hardway.pki.trust import Generation, Trust, age
 from hardway.state import State
 
 RESTORE = "restore it from a backup of state/"
+
+Unlock = Callable[[str], bytes]  # what is locked -> its passphrase
+
+
+def locked(what: str) -> bytes:
+    """An `Unlock` that has no passphrase."""
+    raise LockedError(Finding(where=what, what="it is sealed, and no passphrase is at hand"))
 
 
 def generations(state: State, authority: str) -> dict[Generation, Pair]:
@@ -32,6 +40,8 @@ def generations(state: State, authority: str) -> dict[Generation, Pair]:
         where = str(state.path(file))
         try:
             pair = Pair.parse(state.read(file))
+            if pair.key is None and pair.sealed is None and state.path(apart(file)).exists():
+                pair = Pair.parse(pair.bundle.encode() + state.read(apart(file)))
             extension = pair.certificate.extensions.get_extension_for_class(x509.BasicConstraints)
         except (UnreadableError, x509.ExtensionNotFound) as error:
             what = str(error) if isinstance(error, UnreadableError) else "it is no certificate of an authority"
@@ -51,8 +61,28 @@ def generation(authority: str, name: str, pair: Pair) -> Generation:
         ski=pair.ski.hex(),
         not_before=pair.certificate.not_valid_before_utc,
         not_after=pair.certificate.not_valid_after_utc,
-        certificate=pair.certificate_pem.decode(),
+        certificate=pair.bundle,
     )
+
+
+def apart(file: str) -> str:
+    """Where the key of an authority is looked for, if it is not in the file of its certificate."""
+    return file.removesuffix(".pem") + ".key"
+
+
+def opened(state: State, file: str, pair: Pair, wanted: str, unlock: Unlock) -> Pair:
+    """An authority with its key, for what is wanted of it; a Mistake that says which key that is, and where it was looked for."""
+    authority, where = PurePosixPath(file).parent.name, str(state.path(file))
+    if pair.key:
+        return pair
+    if pair.sealed is None:
+        beside = PurePosixPath(apart(file)).name
+        what = f"authority {authority}: its key is missing, neither here nor in {beside} beside it, and wanted for {wanted}"
+        raise Mistake.at(where, what, f"bring that key for as long as it is needed, or {RESTORE}")
+    try:
+        return pair.opened(unlock(f"the key of authority {authority}"))
+    except UnreadableError as unreadable:
+        raise Mistake.at(where, f"authority {authority}: {unreadable}", "try again with the right one") from None
 
 
 def leaves(state: State, authority: str) -> dict[str, Pair | UnreadableError]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Literal
 
 from cryptography import x509
@@ -21,6 +22,7 @@ Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 BACKDATED = timedelta(minutes=5)  # a host whose clock is a little behind accepts a certificate made just now
 _USAGES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 _BEGIN_KEY = b"PRIVATE KEY-----"
+_SEALED = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
 
 
 class UnreadableError(ValueError):
@@ -29,24 +31,48 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A certificate and, where it is at hand, its key."""
+    """A certificate and, where it is at hand, its key; of an authority below another also the certificates up to that one."""
 
     certificate: x509.Certificate
     key: Key | None = field(default=None, repr=False)
+    sealed: bytes | None = field(default=None, repr=False)  # its key as PKCS #8 that a passphrase opens
+    chain: tuple[x509.Certificate, ...] = ()
 
     @classmethod
     def parse(cls, pem: bytes) -> Pair:
         """Read what `pem` wrote; the key may be missing, but never another certificate's."""
         try:
-            certificate = x509.load_pem_x509_certificate(pem)
+            certificate, *chain = x509.load_pem_x509_certificates(pem)
         except ValueError:
             raise UnreadableError("no certificate can be read") from None
+        bare = cls(certificate=certificate, chain=tuple(chain))
+        for lower, upper in pairwise((certificate, *chain)):
+            if not cls(certificate=upper).signed(cls(certificate=lower)):
+                what = f"the certificate of {common_name(upper.subject)} behind it did not sign that of {common_name(lower.subject)}"
+                raise UnreadableError(what)
         if _BEGIN_KEY not in pem:
-            return cls(certificate=certificate)
-        key = private_key(pem[_key_start(pem) :])
-        if key.public_key() != certificate.public_key():
+            return bare
+        if _SEALED in pem:
+            return replace(bare, sealed=pem[_key_start(pem) :])
+        return bare.with_key(private_key(pem[_key_start(pem) :]))
+
+    def with_key(self, key: Key) -> Pair:
+        """The same with its key, and with no other's."""
+        if key.public_key() != self.certificate.public_key():
             raise UnreadableError("its key is not the certificate's")
-        return cls(certificate=certificate, key=key)
+        return replace(self, key=key, sealed=None)
+
+    def opened(self, passphrase: bytes) -> Pair:
+        """The same with the key that was sealed."""
+        if self.sealed is None:
+            return self
+        try:
+            key = load_pem_private_key(self.sealed, passphrase)
+        except (ValueError, TypeError):
+            raise UnreadableError("its key cannot be opened: the passphrase is wrong") from None
+        if not isinstance(key, Key):
+            raise UnreadableError("its key is neither EC nor RSA")
+        return self.with_key(key)
 
     @property
     def certificate_pem(self) -> bytes:
@@ -56,6 +82,11 @@ class Pair:
     def pem(self) -> bytes:
         """Certificate first; Go, OpenSSL and Python each pick their part out of one file."""
         return self.certificate_pem + (private_pem(self.key) if self.key else b"")
+
+    @property
+    def bundle(self) -> str:
+        """What whoever trusts this authority reads: its certificate, and those above it."""
+        return "".join(one.public_bytes(Encoding.PEM).decode() for one in (self.certificate, *self.chain))
 
     @property
     def common_name(self) -> str:

@@ -110,15 +110,19 @@ def _authorities(there: _Kept) -> Iterator[Item]:
             kind="authority",
             name=generation.common_name,
             authority=name,
-            file=f"pki/{name}/authority-{generation.name}.pem",
+            file=generation.file,
             subject=f"CN={generation.common_name}",
             issuer=pair.issuer,
             serial=pair.certificate.serial_number,
             not_before=generation.not_before,
             not_after=generation.not_after,
-            problem="its key is missing" if signs and pair.key is None else "",
-            note="signs" if signs else "trusted",
+            problem="its key is missing" if there.declared.signs_in and pair.key is None else "",
+            note=_standing(pair) if signs else "trusted",
         )
+
+
+def _standing(signer: Pair) -> str:
+    return "signs" if signer.key else "signs; its key is sealed" if signer.sealed else "signs; its key is not here"
 
 
 def _certificate(request: Request, there: _Kept, uses: Uses, now: datetime) -> Item:

@@ -31,7 +31,12 @@ class Generation:
     ski: str
     not_before: datetime
     not_after: datetime
-    certificate: str  # PEM
+    certificate: str  # PEM; behind it the certificates above it, if it is no root
+
+    @property
+    def file(self) -> str:
+        """Its name in state/."""
+        return f"pki/{self.authority}/authority-{self.name}.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,8 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
     # Also where some are named, those are issued that end before long or cannot be used: a push would do it too.
     window = duration("--within", within) if within else issue.WINDOW
     with session.console.step("renew") as tell:
-        made = issue.ensure(declarations, session.inventory, state, datetime.now(UTC), window, chosen)
+        now, unlock = datetime.now(UTC), session.passphrase
+        made = issue.ensure(declarations, session.inventory, state, now, window, chosen, unlock=unlock, tell=tell)
         for line in _issued(made):
             tell(line)
         with running(session, state, tell, issuing=False) as cluster:

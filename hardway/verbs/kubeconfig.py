@@ -43,7 +43,7 @@ def kubeconfig(c: Context, user: str = "", group: str = "", for_: str = "8h", em
     path = Path(out or f"{user.replace('/', '_')}.kubeconfig")
     state, now = State(session.state), datetime.now(UTC)
     with session.console.step("kubeconfig") as tell, running(session, state, tell, issuing=False) as cluster:
-        pair = person.issued(who, state, now)
+        pair = person.issued(who, state, now, session.passphrase)
         if embed:
             whole = person.kubeconfig(session.inventory, cluster.credentials, who, pair).data
             files = {path: whole}

@@ -251,7 +251,7 @@ def _stage(session: Session, cluster: Cluster, tell: Tell, pods: PodSettings | N
 
     def issue(authority: str, common_name: str, organization: str | None, expired: bool) -> Secret:
         now = datetime.now(UTC) - (timedelta(hours=1) if expired else timedelta())
-        return short_lived(State(session.state), authority, common_name, organization, SHORT, now)
+        return short_lived(State(session.state), authority, common_name, organization, SHORT, now, session.passphrase)
 
     kubeconfig = session.state / KUBECONFIG
     kubectl = None

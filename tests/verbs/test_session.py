@@ -11,7 +11,7 @@ from hardway.verbs.program.session import Session
 
 def context(inventory: Path) -> Context:
     config = Config(lazy=True)
-    config.load_overrides({"hardway": {"inventory": str(inventory), "debug": False, "passthrough": ()}})
+    config.load_overrides({"hardway": {"inventory": str(inventory), "debug": False, "passphrase_file": "", "passthrough": ()}})
     return Context(config)
 
 

@@ -43,6 +43,7 @@ class Cli(Program):
     def core_args(self) -> list[Argument]:
         return [
             Argument(names=("inventory", "i"), kind=str, help="another inventory than inventory.yaml"),
+            Argument(names=("passphrase-file",), kind=str, help="where the passphrase of sealed keys and backups stands"),
             Argument(names=("debug",), kind=bool, default=False, help="show the traceback of an error"),
             Argument(names=("help", "h"), optional=True, help="what there is, or what a verb takes"),
             Argument(names=("list", "l"), optional=True, help="the verbs"),
@@ -143,7 +144,12 @@ class Cli(Program):
 
     def update_config(self, merge: bool = True) -> None:
         path = self.args.inventory.value
-        ours = {"inventory": path or str(ROOT / "inventory.yaml"), "debug": bool(self.args.debug.value), "passthrough": self.passthrough}
+        ours = {
+            "inventory": path or str(ROOT / "inventory.yaml"),
+            "passphrase_file": self.args["passphrase-file"].value or "",
+            "debug": bool(self.args.debug.value),
+            "passthrough": self.passthrough,
+        }
         self.config.load_overrides({"hardway": ours}, merge=merge)
 
     def _explained(self, error: ParseError) -> str:
@@ -179,8 +185,8 @@ class Cli(Program):
                 console.out(f"  {name:{self._width()}}  {_sentence(task)}")
             console.out("")
         console.out("Options, before or after a verb:")
-        for argument in self.core_args()[:5]:
-            value = " PATH" if argument.name == "inventory" else ""
+        for argument in self.core_args()[:6]:
+            value = " PATH" if argument.name in {"inventory", "passphrase-file"} else ""
             console.out(f"  {f'--{argument.name}{value}':{self._width()}}  {argument.help}")
 
     def print_task_help(self, name: str) -> None:

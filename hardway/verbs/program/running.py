@@ -32,35 +32,47 @@ BOOTSTRAP_MINUTES = 10  # what the certificate for the first binding is good for
 @contextmanager
 def running(session: Session, state: State, tell: Tell, *, issuing: bool = True) -> Iterator[Cluster]:
     """The cluster of a session, with what `state` holds as its credentials; whatever is missing there is issued, or refused."""
-    # Paramiko tells its log of every refused connection; a gate that waits for a port makes many.
-    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     inventory = session.inventory
     declarations = declared.load(session.certs)
-    made = issue.ensure(declarations, inventory, state, datetime.now(UTC)) if issuing else ()
+    made = issue.ensure(declarations, inventory, state, datetime.now(UTC), unlock=session.passphrase, tell=tell) if issuing else ()
     for one in made[:3]:
         tell(f"issued {one}")
     if len(made) > 3:
         tell(f"issued {len(made) - 3} more keys and certificates")
-    identity = nspawn.key(session.state) if inventory.lab else None
+
+    def masters() -> Secret:
+        name, group, now = "hardway-bootstrap", "system:masters", datetime.now(UTC)
+        return issue.short_lived(state, "kubernetes", name, group, BOOTSTRAP_MINUTES, now, session.passphrase)
+
+    with machines(session) as reached:
+        cluster = Cluster(inventory, credentials(declarations, inventory, state), reached, masters)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
+
+
+@contextmanager
+def machines(session: Session) -> Iterator[Mapping[str, Machine]]:
+    """The hosts of a session, each dialled at the first question to it."""
+    # Paramiko tells its log of every refused connection; a gate that waits for a port makes many.
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    identity, known_hosts = nspawn.key(session.state) if session.inventory.lab else None, session.state / "known_hosts"
     ask = Once(session.console.ask)
-    machines = {
+    reached = {
         host.name: Machine(
             name=host.name,
-            line=line(host, identity=identity, known_hosts=session.state / "known_hosts", ask=ask),
+            line=line(host, identity=identity, known_hosts=known_hosts, ask=ask),
             sudo=host.ssh.sudo,
             password=lambda: ask("the password for sudo on the hosts"),
         )
-        for host in inventory.hosts
+        for host in session.inventory.hosts
     }
-
-    def masters() -> Secret:
-        return issue.short_lived(state, "kubernetes", "hardway-bootstrap", "system:masters", BOOTSTRAP_MINUTES, datetime.now(UTC))
-
-    cluster = Cluster(inventory, credentials(declarations, inventory, state), machines, masters)
     try:
-        yield cluster
+        yield reached
     finally:
-        cluster.close()
+        for machine in reached.values():
+            machine.close()
 
 
 def needed(inventory: Inventory, arch: str) -> frozenset[str]:

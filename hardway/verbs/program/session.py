@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from invoke.context import Context
 from hardway.errors import Mistake
 from hardway.verbs.program.cli import ROOT
 from hardway.verbs.program.console import Console
+from hardway.verbs.program.passphrase import Passphrase
 
 if TYPE_CHECKING:
     from hardway.inventory import Host, Inventory
@@ -22,6 +23,7 @@ class Session:
 
     inventory: Inventory
     console: Console
+    passphrase: Passphrase = field(default_factory=Passphrase)
     root: Path = ROOT  # of the repository: units/, templates/, upstream/
     debug: bool = False
 
@@ -34,7 +36,8 @@ class Session:
         loaded = inventory.load(Path(c.config.hardway.inventory))
         for finding in inventory.warnings(loaded):
             console.warn(finding)
-        return cls.of(loaded, console, debug=c.config.hardway.debug)
+        passphrase = Passphrase(file=c.config.hardway.passphrase_file)
+        return replace(cls.of(loaded, console, debug=c.config.hardway.debug), passphrase=passphrase)
 
     @classmethod
     def of(cls, inventory: Inventory, console: Console, *, debug: bool = False) -> Session:
@@ -43,7 +46,9 @@ class Session:
         from hardway.state import State
 
         bare = cls(inventory=inventory, console=console, debug=debug)
-        ranges = pod_ranges.allot(inventory, pod_ranges.kept(State(bare.state)))
+        state = State(bare.state)
+        state.refuse_if_loose()
+        ranges = pod_ranges.allot(inventory, pod_ranges.kept(state))
         return replace(bare, inventory=pod_ranges.placed(inventory, ranges))
 
     @property
