@@ -14,6 +14,7 @@ from hardway.verbs import (
     preflight,
     push,
     smoke,
+    state,
     status,
     up,
 )
@@ -41,6 +42,14 @@ CONTENTS = {
         "render": push.render,
         "binaries": binaries.binaries,
         "inventory.schema": inventory.schema,
+    },
+    "What is kept of it": {
+        "state.backup": state.backup,
+        "state.restore": state.restore,
+        "state.recover": state.recover,
+        "state.seal": state.seal,
+        "state.unseal": state.unseal,
+        "state.authority": state.authority,
     },
     "Its hosts": {
         "hosts.trust": hosts.trust,

@@ -22,7 +22,7 @@ LAYERS = [
     {"plan", "preflight"},
     {"remote"},
     {"push"},
-    {"certs", "leaving", "rotate", "smoke", "snapshot", "status", "traffic"},
+    {"certs", "keeping", "leaving", "rotate", "smoke", "snapshot", "status", "traffic"},
     {"verbs"},
     {"tasks"},
 ]
@@ -30,7 +30,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ASIDE = {"lab": {"errors", "inventory"}, "binaries": {"errors", "inventory"}}  # of use to verbs only
 HOMES = {
     "annotated_types": {"inventory"},
-    "cryptography": {"pki"},
+    "cryptography": {"keeping", "pki"},
     "fabric": {"remote"},
     "httpcore2": {"remote"},
     "httpx2": {"binaries", "traffic"},

@@ -145,7 +145,7 @@ class Machine:
         self._ask([protocol.settle(units)])[1].checked(self.name)
 
     def read(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, str]:
-        """The text of those files that are there; never asked for a secret."""
+        """The text of those files that are there; asked for secrets by nobody but `state.recover`."""
         return protocol.parse_read(self._ask([protocol.read(paths)])[1].checked(self.name))
 
     def run(self, *argv: str) -> str:
