@@ -15,8 +15,8 @@ from hardway.verbs.program.session import Session
 def backup(c: Context, file: str) -> None:
     """Write state/<cluster>/ into one encrypted archive: FILE.
 
-    All but snapshots and the lab's hosts. The passphrase comes from --passphrase-file, from HARDWAY_PASSPHRASE_FILE, from the program
-    that HARDWAY_ASKPASS names, or is typed. Whoever has both has the cluster.
+    All but snapshots and the lab's hosts. The passphrase stands in the file that --passphrase-file or HARDWAY_PASSPHRASE_FILE names, is
+    typed, or comes from the program that SSH_ASKPASS names. Whoever has both has the cluster.
     """
     from hardway.keeping import backup as keeping
     from hardway.state import State

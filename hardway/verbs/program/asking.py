@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from hardway.errors import Mistake
+from hardway.errors import Finding, LockedError, Mistake
 
 TERMINAL = Path("/dev/tty")
 
@@ -25,7 +25,7 @@ def ask(question: str, environment: Mapping[str, str] = os.environ, terminal: Pa
         return done.stdout.split("\n")[0]
     if not here:
         step = "run it at a terminal, or name by SSH_ASKPASS a program that prints it"
-        raise Mistake.at("", f"{question} is wanted, and there is no terminal to ask at", step)
+        raise LockedError(Finding(where="", what=f"{question} is wanted, and there is no terminal to ask at", next_step=step))
     return getpass.getpass(f"{question}: ")
 
 

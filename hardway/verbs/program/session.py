@@ -36,7 +36,7 @@ class Session:
         loaded = inventory.load(Path(c.config.hardway.inventory))
         for finding in inventory.warnings(loaded):
             console.warn(finding)
-        passphrase = Passphrase(file=c.config.hardway.passphrase_file)
+        passphrase = Passphrase(file=c.config.hardway.passphrase_file, ask=console.ask)
         return replace(cls.of(loaded, console, debug=c.config.hardway.debug), passphrase=passphrase)
 
     @classmethod
