@@ -37,3 +37,7 @@ class Mistake(Exception):  # noqa: N818 - the project's noun for what an operato
 
 class LockedError(Mistake):
     """Something is under a passphrase, and there is nobody to give it."""
+
+
+class Retreat(Mistake):
+    """A unit did not come up with its new files, so its host has gone back to those before."""

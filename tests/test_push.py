@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from hardway.desired import Answer, Blob, Component, Content, File, Gate, Live, Manifest, Part, Pickup, Roll, Secret, Text, Use
-from hardway.errors import Mistake
+from hardway.errors import Finding, Mistake, Retreat
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
 from hardway.plan import Change, Plan, compare
@@ -37,8 +37,11 @@ class FakeMachine:
     def apply(self, change: Apply) -> None:
         self.seen.append(f"{self.name} apply {' '.join(action.verb for action in change.actions)}")
 
-    def settle(self, units: Sequence[str]) -> None:
+    def settle(self, units: Sequence[str], **_: int) -> None:
         self.seen.append(f"{self.name} settle {' '.join(units)}")
+
+    def retract(self, unit: str) -> None:
+        self.seen.append(f"{self.name} retract {unit}")
 
 
 @dataclasses.dataclass
@@ -61,8 +64,9 @@ class FakeCluster:
         self.seen.append("unlock")
 
 
-def component(ask: Any = lambda _live, _host: None, **roll: Any) -> Component:
-    return Component(name="x", on=("controller",), files=lambda *_: (), roll=Roll(gates=(Gate(name="open", ask=ask, within=0),), **roll))
+def component(ask: Any = lambda _live, _host: None, within: float = 0, **roll: Any) -> Component:
+    gates = (Gate(name="open", ask=ask, within=within),)
+    return Component(name="x", on=("controller",), files=lambda *_: (), roll=Roll(gates=gates, **roll))
 
 
 def found(unit: UnitState | None, file: File[Content] = CONFIG) -> Survey:
@@ -150,7 +154,59 @@ def test_a_red_gate_stops_the_run_and_leaves_the_rest_and_the_debt(monkeypatch: 
 
     assert [line for line in seen if "controller-3" in line] == []
     assert "controller-2 settle x.service" not in seen
+    assert "controller-2 retract x.service" in seen
     assert "stopped: controller-2: gate open: still closed after 0 s: not ready; the hosts after it were left as they were" in seen
+
+
+def test_an_instance_whose_gate_stays_closed_goes_back_and_how_it_does_then_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ill = {"controller-2"}
+
+    def ask(_: Live, host: Host) -> str | None:
+        return "not ready" if host.name in ill and f"{host.name} apply restart" in cluster.seen else None
+
+    class Retreating(FakeMachine):
+        def retract(self, unit: str) -> None:
+            super().retract(unit)
+            ill.discard(self.name)
+            raise Retreat(Finding(where=self.name, what=f"{unit}: | giving up"))
+
+    cluster = FakeCluster()
+    monkeypatch.setattr(FakeCluster, "machine", lambda self, host: Retreating(host.name, self.seen))
+    monkeypatch.setattr(roll, "ALL", (component(ask),))
+    with pytest.raises(Mistake) as caught:
+        push(cast("Cluster", cluster), found(UP), lambda _: None)
+
+    assert cluster.seen[-3:] == [f"controller-2 {do}" for do in ("apply restart", "retract x.service", "settle x.service")]
+    assert [finding.what for finding in caught.value.findings] == [
+        "still closed after 0 s: not ready",
+        "x.service: | giving up",
+        "x went back to its files before, and is well again; no other host was changed after it",
+    ]
+
+
+@pytest.mark.parametrize("ill_also_with_the_old", [False, True])
+def test_an_instance_that_does_not_start_and_went_back_is_asked_how_it_does(
+    ill_also_with_the_old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Retreating(FakeMachine):
+        def apply(self, change: Apply) -> None:
+            super().apply(change)
+            raise Retreat(Finding(where=self.name, what="x.service: restart failed"))
+
+    def ask(_: Live, host: Host) -> str | None:
+        return "no" if ill_also_with_the_old and f"{host.name} apply restart" in cluster.seen else None
+
+    cluster = FakeCluster()
+    monkeypatch.setattr(FakeCluster, "machine", lambda self, host: Retreating(host.name, self.seen))
+    monkeypatch.setattr(roll, "ALL", (component(ask),))
+    with pytest.raises(Mistake) as caught:
+        push(cast("Cluster", cluster), found(UP), lambda _: None)
+
+    restart, then = (finding.what for finding in caught.value.findings)
+    assert restart == "x.service: restart failed"
+    assert ("is not well with them either" if ill_also_with_the_old else "is well again") in then
+    assert ("controller-1 settle x.service" in cluster.seen) is not ill_also_with_the_old
+    assert not [line for line in cluster.seen if "controller-2" in line]
 
 
 def test_none_is_restarted_while_another_that_is_not_part_of_it_is_ill(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +247,7 @@ def test_files_that_restart_nothing_reach_members_none_of_which_is_well_together
         applied = {line.split()[0] for line in cluster.seen if "apply" in line}
         return None if len(applied) == len(CONTROLLERS) else f"{host.name} has lost its peers"
 
-    monkeypatch.setattr(roll, "ALL", (component(ask),))
+    monkeypatch.setattr(roll, "ALL", (component(ask, within=5),))
     leaf = dataclasses.replace(CONFIG, uses=(Use(reader="x.service", pickup=Pickup.HANDSHAKE),))
     push(cast("Cluster", cluster), found(UP, leaf), lambda _: None)
 

@@ -65,17 +65,17 @@ def test_a_file_that_no_unit_on_the_host_reads_is_refused() -> None:
 
 
 def test_a_path_in_a_unit_that_no_component_writes_is_refused() -> None:
-    etcd, *rest = ALL
+    before, etcd, *rest = ALL
 
     def without_daemon(inventory: Inventory, host: Host, facts: Facts) -> tuple[File[Template | Program], ...]:
         return tuple(file for file in etcd.files(inventory, host, facts) if file.path.name != "etcd")
 
     with pytest.raises(Mistake, match=r"etcd.service: names /usr/local/bin/etcd, which no component writes"):
-        parts(INVENTORY.on("controller")[0], (dataclasses.replace(etcd, files=without_daemon), *rest))
+        parts(INVENTORY.on("controller")[0], (before, dataclasses.replace(etcd, files=without_daemon), *rest))
 
 
 def test_a_reader_that_is_not_declared_is_refused() -> None:
-    etcd, *rest = ALL
+    before, etcd, *rest = ALL
 
     def other_reader(inventory: Inventory, host: Host, facts: Facts) -> tuple[File[Template | Program], ...]:
         files = etcd.files(inventory, host, facts)
@@ -85,7 +85,7 @@ def test_a_reader_that_is_not_declared_is_refused() -> None:
     with pytest.raises(
         Mistake, match=r"initial-cluster.env: etcd.service reads it by /etc/systemd/system/etcd.service, but is not declared"
     ):
-        parts(INVENTORY.on("controller")[0], (dataclasses.replace(etcd, files=other_reader), *rest))
+        parts(INVENTORY.on("controller")[0], (before, dataclasses.replace(etcd, files=other_reader), *rest))
 
 
 def test_a_missing_value_names_template_and_line() -> None:

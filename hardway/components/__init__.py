@@ -14,11 +14,13 @@ from hardway.components import (
     node_kernel,
     pod_network,
     preloaded_images,
+    unfinished_push,
 )
 from hardway.desired import Component
 from hardway.inventory import Host, Inventory
 
 ALL: tuple[Component, ...] = (
+    unfinished_push.COMPONENT,
     etcd.COMPONENT,
     kube_apiserver.COMPONENT,
     kube_apiserver_lb.COMPONENT,

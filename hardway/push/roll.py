@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from hardway.components import ALL
 from hardway.desired import Blob, Component, Gate, Live, Text
-from hardway.errors import Mistake
+from hardway.errors import Finding, Mistake, Retreat
 from hardway.inventory import Host
 from hardway.observed import Observed
 from hardway.plan import INTERRUPTED, LEFTOVERS, Plan, digest
@@ -23,6 +23,9 @@ Tell = Callable[[str], None]
 
 FILES = frozenset({"create", "update", "delete"})  # the actions on files; the others are a unit's
 PAUSE = 0.2  # seconds between two questions of a gate
+LOOPS = 3  # restarts by systemd after which a unit is taken for one that will not come up
+PATIENCE = 5.0  # seconds between two looks at those
+STEADY = 3  # seconds that a restarted unit stays up before the next host is touched
 
 
 def finish(cluster: Cluster, found: Survey, tell: Tell) -> bool:
@@ -33,8 +36,15 @@ def finish(cluster: Cluster, found: Survey, tell: Tell) -> bool:
     with cluster.lock(hosts, "finish a push"):
         for host in hosts:
             tell(f"{host.name}: finishing a push that died after its commit")
-        _everywhere(hosts, lambda host: cluster.machine(host).apply(Apply()))
+        _everywhere(hosts, lambda host: _heal(cluster, host, tell))
     return True
+
+
+def _heal(cluster: Cluster, host: Host, tell: Tell) -> None:
+    try:
+        cluster.machine(host).apply(Apply())
+    except Retreat as retreat:  # what the survey after it finds is tried again
+        tell(f"{host.name}: went back to the files before: {'; '.join(str(finding) for finding in retreat.findings)}")
 
 
 def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
@@ -94,9 +104,56 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
             _refuse_second_loss(cluster, component, [by_host[host] for host in batch])
             for host in batch:
                 _hand_over(cluster, component, by_host[host], tell)
-        _everywhere(batch, lambda host: _bring(cluster, component, by_host[host], tell, first=not runs))
-        _everywhere(batch, lambda host: _pass(cluster, component, host, tell))
-        _everywhere(batch, lambda host: cluster.machine(host).settle((component.unit,)))
+            _everywhere(batch, lambda host: _replace(cluster, component, by_host[host], tell))
+        else:
+            _everywhere(batch, lambda host: _bring(cluster, component, by_host[host], tell, first=True))
+            _everywhere(batch, lambda host: _pass(cluster, component, host, tell))
+            _everywhere(batch, lambda host: cluster.machine(host).settle((component.unit,)))
+
+
+def _replace(cluster: Cluster, component: Component, plan: Plan, tell: Tell) -> None:
+    """One instance, changed and proved; or as it was before."""
+    try:
+        _bring(cluster, component, plan, tell, first=False)
+        _prove(cluster, component, plan, tell)
+    except Retreat as retreat:
+        raise Mistake(*retreat.findings, _after_retreat(cluster, component, plan.host)) from retreat
+
+
+def _prove(cluster: Cluster, component: Component, plan: Plan, tell: Tell) -> None:
+    """Its gates, and that it stays up; else its host goes back."""
+    machine, restarted = cluster.machine(plan.host), _restarts(plan)
+    try:
+        _pass(cluster, component, plan.host, tell, lambda: _loops(cluster, component, plan.host) if restarted else None)
+    except Mistake as red:
+        if not restarted:
+            raise
+        try:
+            machine.retract(component.unit)
+        except Mistake as told:
+            raise type(told)(*red.findings, *told.findings) from red
+        raise
+    machine.settle((component.unit,), steady=STEADY if restarted else 0)
+
+
+def _loops(live: Live, component: Component, host: Host) -> str | None:
+    """Why nobody needs to wait for an instance any longer: it ends again and again."""
+    times = live.run(host, "systemctl", "show", "--property=NRestarts", "--value", component.unit).strip()
+    return f"systemd has restarted {component.unit} {times} times" if times.isdecimal() and int(times) >= LOOPS else None
+
+
+def _after_retreat(cluster: Cluster, component: Component, host: Host) -> Finding:
+    """How an instance does with the files before."""
+    try:
+        for gate in component.roll.gates:
+            if not gate.arrival:
+                wait(cluster, gate, host)
+        cluster.machine(host).settle((component.unit,), steady=STEADY)
+    except Mistake as mistake:
+        what = f"{component.name} went back to its files before, and is not well with them either: {mistake}"
+        return Finding(where=host.name, what=what, next_step=f"see `journalctl -u {component.unit}` there")
+    what = f"{component.name} went back to its files before, and is well again; no other host was changed after it"
+    return Finding(where=host.name, what=what, next_step="mend what it says above, and push again")
 
 
 def _refuse_second_loss(cluster: Cluster, component: Component, plans: Sequence[Plan]) -> None:
@@ -108,6 +165,10 @@ def _refuse_second_loss(cluster: Cluster, component: Component, plans: Sequence[
         if host not in going and (why := _closed(cluster, component, host)):
             what = f"{component.name} is not well there, so no other is restarted: {why}"
             raise Mistake.at(host.name, what, f"see `journalctl -u {component.unit}` there, mend it, and push again")
+
+
+def _restarts(plan: Plan) -> bool:
+    return any(change.action in {"restart", "reload"} for change in plan.changes)
 
 
 def _interrupts(plan: Plan) -> bool:
@@ -194,24 +255,31 @@ def request(plan: Plan, *, block: bool = True) -> Apply:
     return Apply(moves=tuple(moves), removals=tuple(removals), actions=tuple(actions), owed=owed, contents=tuple(contents))
 
 
-def _pass(cluster: Cluster, component: Component, host: Host, tell: Tell) -> None:
-    seconds = sum(wait(cluster, gate, host) for gate in component.roll.gates)
+def _pass(cluster: Cluster, component: Component, host: Host, tell: Tell, doomed: Callable[[], str | None] = lambda: None) -> None:
+    if not component.roll.gates:
+        return
+    seconds = sum(wait(cluster, gate, host, doomed) for gate in component.roll.gates)
     tell(f"{host.name}: {component.name}: {', '.join(gate.name for gate in component.roll.gates)} after {seconds:.1f} s")
 
 
-def wait(live: Live, gate: Gate, host: Host) -> float:
-    """Ask until the gate opens; the seconds that it took. A Mistake with its last answer if it does not in time."""
+def wait(live: Live, gate: Gate, host: Host, doomed: Callable[[], str | None] = lambda: None) -> float:
+    """Ask until the gate opens; the seconds that it took. A Mistake with its last answer if it does not in time.
+
+    `doomed` is asked now and then why it never will.
+    """
     pause = threading.Event()
-    began = time.monotonic()
+    began = looked = time.monotonic()
+    why = None
     while True:
         closed = _answer(live, gate, host)
         spent = time.monotonic() - began
         if closed is None:
             return spent
-        if spent > gate.within:
-            raise Mistake.at(
-                f"{host.name}: gate {gate.name}", f"still closed after {spent:.0f} s: {closed}", "the hosts after it were left as they were"
-            )
+        if began + spent - looked > PATIENCE:
+            looked, why = began + spent, doomed()
+        if spent > gate.within or why:
+            what = f"still closed after {spent:.0f} s: {closed}{f'; {why}' if why else ''}"
+            raise Mistake.at(f"{host.name}: gate {gate.name}", what, "the hosts after it were left as they were")
         pause.wait(PAUSE)
 
 

@@ -39,7 +39,8 @@ observe() { # verify, bytes of paths, of units, of what else is asked. Changes n
   { [ "$1" = verify ] || { remembered; remembered; }; [ -z "$now" ] || printf '%s\n' "$now" | cut -f1,2; } | sort | uniq -u |
     cut -f1 | tr '\n' '\0' | xargs -0r sha256sum -- | sed "s/^\([0-9a-f]*\)  /sum\t\1\t/"
   for blob in "$lib/store/"*; do [ ! -e "$blob" ] || say 'stored\t%s\n' "${blob##*/}"; done
-  for unit in "$run/owed/"*; do [ ! -e "$unit" ] || say 'owed\t%s\n' "${unit##*/}"; done
+  # What can still go back was never proved: that outlives a power cut, /run does not.
+  for unit in "$run/owed/"* "$lib/back/"*; do [ ! -e "$unit" ] || say 'owed\t%s\n' "${unit##*/}"; done
   [ ! -e "$lib/restoring" ] || say 'restoring\t%s\n' "$(cat "$lib/restoring")"
   [ ! -e "$txn/commit" ] || echo died
   shown=
@@ -153,8 +154,9 @@ store() { # then for each blob a line with digest and size, and its bytes; the l
   [ "${sha:-}" = end ] || die "a binary was cut short or damaged on the way"
 }
 
-apply() { # bytes of a tar: new/<sha256>..., owed, actions, moves
+apply() { # bytes of a tar: host.sh, new/<sha256>..., owed, actions, moves
   [ ! -e "$txn/commit" ] || finish
+  if [ -n "${broken:-}" ] && [ -e "$lib/back/$broken" ]; then go_back "$broken"; exit 65; fi
   discard
   mkdir -p "$txn/new" "$run/owed"
   head -c "$1" | tar -xf - -C "$txn" --no-same-owner 2>/dev/null || abort "the request was cut short, or there is no space in $lib"
@@ -167,10 +169,14 @@ apply() { # bytes of a tar: new/<sha256>..., owed, actions, moves
     [ "$is" != special ] || abort "$path is in the way: no regular file"
     [ "$is" = "$before" ] || abort "$path changed since the plan"
   done <"$txn/moves"
+  keep
   stage
-  sync -- "$txn/"* "$txn"; : >"$txn/commit"; sync -- "$txn/commit" "$txn"
+  commit
+  [ -z "$broken" ] || { go_back "$broken"; exit 65; }
+}
+commit() {
+  find "$txn" -exec sync -- {} +; : >"$txn/commit"; sync -- "$txn/commit" "$txn"
   finish
-  [ -z "$broken" ] || exit 65
 }
 abort() { discard; die "$*"; }
 discard() { # of a request before its commit, nothing stays
@@ -178,6 +184,29 @@ discard() { # of a request before its commit, nothing stays
     while IFS=$tab read -r mode owner before after path; do beside "$path"; rm -f -- "$staged"; done <"$txn/moves"
   fi
   rm -rf "$txn"
+}
+keep() { # the way back of a unit that runs and is to be restarted, until it is proved: copies, since a second link would hide a rename
+  read -r verb unit <<END
+$(sed -nE '/^(start|restart|restart-no-block|reload) /{p;q}' "$txn/actions")
+END
+  if [ -z "$unit" ] || [ ! -s "$txn/moves" ]; then return 0; fi
+  case $verb in
+    start) [ -e "$lib/back/$unit" ] || return 0 ;; # it does not run, and did not when it was last proved
+    restart-no-block) echo "$unit" >"$txn/forget"; return 0 ;;
+  esac
+  mkdir "$txn/back" "$txn/back/old"
+  # What was never proved is nothing to go back to; what was there before it is.
+  if [ -e "$lib/back/$unit" ]; then cp -R -- "$lib/back/$unit/." "$txn/back"; fi
+  while IFS=$tab read -r mode owner before after path; do
+    was=-$tab-
+    if [ "$before" != - ]; then
+      was=$(stat -L -c "%a$tab%U:%G" -- "$root$path")
+      [ -e "$lib/store/$before" ] || cp -- "$root$path" "$txn/back/old/$before" || abort "no space in $lib to keep $path"
+    fi
+    printf '%s\t%s\t%s\n' "$was" "$before" "$path" >&3
+  done <"$txn/moves" 3>>"$txn/back/rows"
+  case $verb in reload) verb=reload-or-restart ;; *) verb=restart ;; esac
+  echo "$verb $unit" >"$txn/back/action"
 }
 stage() { # all that can fail, such as a full disk or an unknown user, fails here, beside the old files
   while IFS=$tab read -r mode owner before after path; do
@@ -212,20 +241,47 @@ finish() { # every line can run twice; only a kill or a power cut stops it, and 
   done <"$txn/moves"
   remember
   [ -z "$reload" ] || systemctl daemon-reload
+  exchange
   while read -r verb unit; do
     case $verb in
       stop | disable) continue ;;
       restart-no-block) set -- restart --no-block "$unit" ;;
+      start | restart | reload) set -- "$verb" "$unit"; [ -z "${booting:-}" ] || set -- start --no-block "$unit" ;;
       *) set -- "$verb" "$unit" ;;
     esac
-    why=$(systemctl "$@" 2>&1) || { failed "$verb" "$unit" "$why"; break; }
+    why=$(systemctl "$@" 2>&1) || { failed "$unit" "$verb failed: $(printf %s "$why" | tr '\n' ' ')"; break; }
   done <"$txn/actions"
   rm -f "$txn/commit"; rm -rf "$txn" # in this order: without its mark, what is left of it is nothing
 }
-failed() { # the files stay as they are and the restart stays owed; going back to the old files would begin here
-  broken=$2
-  say 'fail\t%s: %s failed: %s\n' "$2" "$1" "$(printf %s "$3" | tr '\n' ' ')"
-  journalctl -u "$2" -n 10 -o cat --no-pager 2>/dev/null | sed "s/^/fail\t$2: | /" || :
+exchange() { # the way back for the one of this change
+  [ ! -e "$txn/forget" ] || rm -rf "$lib/back/$(cat "$txn/forget")"
+  [ -e "$txn/back" ] || return 0
+  read -r verb unit <"$txn/back/action"
+  mkdir -p "$lib/back"; rm -rf "$lib/back/$unit"; mv -T "$txn/back" "$lib/back/$unit"
+}
+failed() { # its restart stays owed
+  broken=$1
+  say 'fail\t%s: %s\n' "$1" "$2"
+  journal "$1"
+}
+journal() { journalctl -u "$1" -n 10 -o cat --no-pager 2>/dev/null | sed "s/^/fail\t$1: | /" || :; }
+go_back() { # a unit, to the files that it was proved with, if they were kept. A change as any other, so that a kill finishes it too
+  back=$lib/back/$1 unit=$1
+  [ -e "$back" ] || return 0
+  discard
+  mkdir "$txn" "$txn/new"
+  for old in "$back/old/"*; do
+    [ ! -e "$old" ] || [ "$(sum "$old")" = "${old##*/}" ] || abort "what was kept of the files before was damaged"
+    [ ! -e "$old" ] || cp -- "$old" "$txn/new" || abort "no space in $lib to go back"
+  done
+  sort -s -u -t"$tab" -k4,4 "$back/rows" | while IFS=$tab read -r mode owner was path; do
+    printf '%s\t%s\t%s\t%s\t%s\n' "$mode" "$owner" "$(sum "$root$path")" "$was" "$path"
+  done >"$txn/moves"
+  echo "$unit" | tee -- "$txn/forget" >"$txn/owed"
+  cp -- "$back/action" "$txn/actions"
+  stage
+  commit
+  say 'back\t%s\n' "$unit"
 }
 remember() { # which paths are ours, and by which stat their content is known again: after mv, which sets ctime
   {
@@ -237,7 +293,38 @@ remember() { # which paths are ours, and by which stat their content is known ag
   } | sort -s -u -t"$tab" -k1,1 | sed "/$tab-\$/d" >"$lib/managed.new"
   mv -fT "$lib/managed.new" "$lib/managed"
 }
-settle() { for unit in $(head -c "$1" | tr '\0' ' '); do rm -f "$run/owed/$unit"; done; }
+settle() { # seconds, bytes of units whose gates have passed: those that stay up so long are owed nothing more, and have no way back
+  for unit in $(head -c "$2" | tr '\0' ' '); do
+    steady "$unit" "$1" || { failed "$unit" "it does not stay up: it is $now, and systemd has restarted it $times times"; go_back "$unit"; exit 65; }
+    rm -f "$run/owed/$unit"; rm -rf "$lib/back/$unit"
+  done
+}
+steady() { # a daemon that ends again and again is up, whenever it is asked, for a moment
+  for _ in $(seq 75); do
+    now='' times='' since=0
+    for word in $(systemctl show -p ActiveState,NRestarts,ActiveEnterTimestampMonotonic -- "$1"); do
+      case $word in
+        ActiveState=*) now=${word#*=} ;; NRestarts=*) times=${word#*=} ;; ActiveEnterTimestampMonotonic=*) since=${word#*=} ;;
+      esac
+    done
+    read -r up _ </proc/uptime
+    case $now in
+      active | reloading) [ "$((${up%.*} - since / 1000000))" -lt "$2" ] || return 0 ;;
+      failed) return 1 ;;
+    esac
+    sleep 0.2
+  done
+  return 1
+}
+retract() { # bytes of a unit whose gate stayed closed
+  unit=$(head -c "$1")
+  [ ! -e "$txn/commit" ] || finish
+  journal "$unit"; go_back "$unit"
+}
+boot() { # after a power cut, before anything of ours starts
+  booting=yes
+  [ ! -e "$txn/commit" ] || finish
+}
 
 read_files() { # bytes of paths
   head -c "$1" | tr '\0' '\n' | while read -r path; do

@@ -124,7 +124,10 @@ class Machine:
         reply.checked(self.name)
 
     def apply(self, change: Apply) -> None:
-        """Change the host, all of it or nothing; an empty change finishes one that died after its commit."""
+        """Change the host, all of it or nothing; an empty change finishes one that died after its commit.
+
+        A Retreat if a unit that ran does not start with its new files.
+        """
         if self._held:
             self._held.check()
         self._ask([protocol.apply(change)])[1].checked(self.name)
@@ -140,9 +143,13 @@ class Machine:
             finally:
                 self._held = None
 
-    def settle(self, units: Iterable[str]) -> None:
-        """Owe the restarts of these units no more: their gate has passed."""
-        self._ask([protocol.settle(units)])[1].checked(self.name)
+    def settle(self, units: Iterable[str], *, steady: int = 0) -> None:
+        """Owe the restarts of these units no more: their gate has passed. A Retreat if one does not stay up for so many seconds."""
+        self._ask([protocol.settle(units, steady=steady)])[1].checked(self.name)
+
+    def retract(self, unit: str) -> None:
+        """Take a unit whose gate stayed closed back to its files before: then a Retreat; a Mistake with its journal if none were kept."""
+        self._ask([protocol.retract(unit)])[1].checked(self.name)
 
     def read(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, str]:
         """The text of those files that are there; asked for secrets by nobody but `state.recover`."""

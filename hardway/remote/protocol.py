@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from hardway.errors import Finding, Mistake
+from hardway.errors import Finding, Mistake, Retreat
 from hardway.observed import RESOLV_CONF, Asked, Facts, Observed, OnDisk, UnitState
 from hardway.remote import ground
 
@@ -70,12 +70,13 @@ class Reply:
     said: str = field(repr=False)  # standard error
 
     def checked(self, host: str) -> bytes:
-        """The body; a Mistake if the host reports failures."""
+        """The body; a Mistake if the host reports failures, a Retreat if it went back to how it was."""
+        back = any(line.startswith(b"back\t") for line in self.body.split(b"\n"))
         fails = [line[5:].decode(errors="replace") for line in self.body.split(b"\n") if line.startswith(b"fail\t")]
         if self.status and not fails:
             fails = [(self.said.strip().splitlines() or [f"its shell ended with {self.status}"])[-1]]
-        if fails:
-            raise Mistake(*(Finding(where=host, what=fail, next_step=next_step(fail)) for fail in fails))
+        if fails or back:
+            raise (Retreat if back else Mistake)(*(Finding(where=host, what=fail, next_step=next_step(fail)) for fail in fails))
         return self.body
 
 
@@ -150,6 +151,7 @@ def apply(change: Apply) -> bytes:
             member.size, member.mode = len(data), 0o600
             archive.addfile(member, io.BytesIO(data))
 
+        add("host.sh", SCRIPT)  # with which a power cut in the middle is healed at boot
         for data in dict.fromkeys(change.contents):
             add(f"new/{hashlib.sha256(data).hexdigest()}", data)
         add("owed", "".join(f"{unit}\n" for unit in unit_words(sorted(change.owed))).encode())
@@ -173,10 +175,16 @@ def rows(change: Apply) -> Iterator[str]:
         yield f"-\t-\t{removal.before}\t-\t{removal.path}"
 
 
-def settle(units: Iterable[str]) -> bytes:
-    """Says that restarts are proved and owed no more."""
+def settle(units: Iterable[str], *, steady: int) -> bytes:
+    """Says that restarts are proved and owed no more, once their units have been up for so many seconds."""
     names = nul_ended(unit_words(units))
-    return b"settle %d\n" % len(names) + names
+    return b"settle %d %d\n" % (steady, len(names)) + names
+
+
+def retract(unit: str) -> bytes:
+    """Says that a unit is not what it should be: back to how it was."""
+    (name,) = unit_words([unit])
+    return b"retract %d\n" % len(name) + name.encode()
 
 
 def read(paths: Iterable[PurePosixPath]) -> bytes:

@@ -18,7 +18,7 @@ from tests.lab.sabotage import assert_green, assert_red, fresh, shell, until
 
 pytestmark = pytest.mark.lab
 
-UNITS = ("node-kernel", "pod-network", "containerd", "preloaded-images", "kubelet", "kube-proxy")
+UNITS = ("unfinished-push", "node-kernel", "pod-network", "containerd", "preloaded-images", "kubelet", "kube-proxy")
 # Stands in for runc: what it is asked to begin it changes first. $EDIT is a script for each container's config.json; $ALONE are commands
 # of sed for that of one that is not its Pod's first, $EXEC for a process that is begun in one.
 RUNC = """#!/bin/sh
@@ -129,6 +129,7 @@ def test_units_of_a_worker_that_were_edited_are_seen(cluster: LabCluster, stage:
         assert_red(
             stage,
             node_kernel__unit="expected node-kernel.service on worker-1 to run as rendered; got its commands are not those",
+            unfinished_push__unit="or none, edited` instead of `Description=",
             pod_network__unit="nodes, edited` instead of `Description=",
             containerd__unit="runtime, edited` instead of `Description=",
             preloaded_images__unit="node, edited` instead of `Description=",

@@ -16,7 +16,8 @@ from tests.remote.test_machine import ME, SHELLS, A, B, C, blob, move, sha
 
 # Every external command of host.sh. Each stand-in adds a byte to a file; the one that fills it kills the whole process group.
 COMMANDS = """
-base64 cat chmod chown cp cut date find head ln mkdir mv rm sed sha256sum sort stat sync systemctl systemd-sysusers tar tee tr xargs
+base64
+cat chmod chown cp cut date find head ln mkdir mv rm sed seq sha256sum sleep sort stat sync systemctl systemd-sysusers tar tee tr xargs
 """
 
 
@@ -183,11 +184,11 @@ def test_a_dead_change_whose_unit_cannot_start_does_not_block_the_one_that_mends
     host.program("systemctl", "#!/bin/sh\nkill -9 -$GROUP\n")
     host.noise = "GROUP=$$; export GROUP; "
     machine = host.machine()
-    restart = (Action(verb="restart", unit="etcd.service"),)
+    restart = (Action(verb="start", unit="etcd.service"),)
     with pytest.raises(Mistake, match="the reply was cut short"):
         machine.apply(Apply(moves=(move(A, b"bad"),), contents=(b"bad",), actions=restart, owed=frozenset({"etcd.service"})))
     host.program("systemctl", systemctl)
-    with pytest.raises(Mistake, match=r"etcd\.service: restart failed"):
+    with pytest.raises(Mistake, match=r"etcd\.service: start failed"):
         machine.apply(Apply(moves=(move(A, b"good", b"bad"),), contents=(b"good",), actions=restart, owed=frozenset({"etcd.service"})))
     assert host.path(A).read_bytes() == b"good"
     host.breaks("etcd.service", mended=True)

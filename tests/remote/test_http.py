@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -43,20 +43,20 @@ def client(retries: int = 1) -> Client:
 
 
 def test_a_question_whose_connection_was_cut_is_asked_again() -> None:
-    with cutting(b"", ANSWER) as (url, asked):
-        assert client().request("GET", url, "/").status == 200
+    with cutting(b"", ANSWER) as (url, asked), closing(client()) as one:
+        assert one.request("GET", url, "/").status == 200
 
     assert asked == [b"GET", b"GET"]
 
 
 def test_a_question_is_asked_twice_at_most() -> None:
-    with cutting(b"", b"") as (url, _), pytest.raises(Mistake, match=r"RemoteProtocolError|ReadError"):
-        client().request("GET", url, "/")
+    with cutting(b"", b"") as (url, _), closing(client()) as one, pytest.raises(Mistake, match=r"RemoteProtocolError|ReadError"):
+        one.request("GET", url, "/")
 
 
 @pytest.mark.parametrize(("method", "retries"), [("POST", 1), ("PATCH", 1), ("DELETE", 1), ("GET", 0)])
 def test_what_changes_something_or_is_to_be_tried_once_is_not(method: str, retries: int) -> None:
-    with cutting(b"") as (url, asked), pytest.raises(Mistake, match=r"RemoteProtocolError|ReadError"):
-        client(retries).request(method, url, "/", body=None if method == "GET" else {})
+    with cutting(b"") as (url, asked), closing(client(retries)) as one, pytest.raises(Mistake, match=r"RemoteProtocolError|ReadError"):
+        one.request(method, url, "/", body=None if method == "GET" else {})
 
     assert asked == [method.encode()]

@@ -236,12 +236,12 @@ def test_a_unit_that_does_not_start_is_named_with_its_last_words_and_stays_owed(
         moves=(move(A, b"a"),),
         contents=(b"a",),
         owed=frozenset({"etcd.service", "other.service"}),
-        actions=(Action(verb="restart", unit="etcd.service"), Action(verb="restart", unit="other.service")),
+        actions=(Action(verb="start", unit="etcd.service"), Action(verb="restart", unit="other.service")),
     )
     with pytest.raises(Mistake) as caught:
         machine.apply(change)
     assert [str(finding) for finding in caught.value.findings] == [
-        "c1: etcd.service: restart failed: Job for etcd.service failed.",
+        "c1: etcd.service: start failed: Job for etcd.service failed.",
         "c1: etcd.service: | listen tcp :2379: bind: address already in use",
         "c1: etcd.service: | giving up",
     ]
@@ -249,7 +249,7 @@ def test_a_unit_that_does_not_start_is_named_with_its_last_words_and_stays_owed(
     assert seen.owed == {"etcd.service", "other.service"}
     assert not seen.died
     assert seen.files[A].sha256 == sha(b"a")
-    assert host.log() == ["restart etcd.service"]
+    assert host.log() == ["start etcd.service"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
