@@ -82,7 +82,8 @@ def parts(
         drafts = (_resolved(draft, inventory, host, facts, credentials, programs) for draft in component.files(inventory, host, facts))
         pems = (file for file in issued if owner(file, mine) is component)
         own = component.own(inventory)
-        trusted = credentials.trusts[own.authority].bundle if own else ""
+        # Of two generations only the one that signs: a certificate of the older is replaced before that is trusted no more.
+        trusted = credentials.trusts[own.authority].signer.certificate if own else ""
         found.append(Part(component=component.name, unit=component.unit, files=(*drafts, *pems), own=own, trusted=trusted))
     _close(host, found, [file for file in issued if owner(file, mine) is None])
     return tuple(found)

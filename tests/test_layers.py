@@ -21,7 +21,7 @@ LAYERS = [
     {"render"},
     {"plan", "preflight"},
     {"remote"},
-    {"push"},
+    {"push", "proof"},
     {"certs", "keeping", "leaving", "rotate", "smoke", "snapshot", "status", "traffic"},
     {"verbs"},
     {"tasks"},

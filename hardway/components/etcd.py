@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -12,6 +13,7 @@ from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
+PAGE = 500  # keys asked for at a time
 CLIENT_PORT = 2379
 PEER_PORT = 2380
 INITIAL_CLUSTER = PurePosixPath("/etc/etcd/initial-cluster.env")
@@ -83,6 +85,21 @@ def value(live: Live, host: Host, key: str) -> bytes | None:
         raise Mistake.at(host.name, f"etcd answers a read with {answer.status}")
     found = answer.json().get("kvs", ())
     return base64.b64decode(found[0].get("value", "")) if found else None
+
+
+def values(live: Live, host: Host, prefix: str) -> Iterator[bytes]:
+    """The raw values of all keys that begin so, page by page."""
+    key, end = prefix.encode(), prefix.encode()[:-1] + bytes([prefix.encode()[-1] + 1])
+    while True:
+        body = {"key": base64.b64encode(key).decode(), "range_end": base64.b64encode(end).decode(), "limit": str(PAGE)}
+        answer = live.etcd(host, "/v3/kv/range", body)
+        if answer.status != 200:
+            raise Mistake.at(host.name, f"etcd answers a read with {answer.status}")
+        found = answer.json().get("kvs", ())
+        yield from (base64.b64decode(one.get("value", "")) for one in found)
+        if not answer.json().get("more"):
+            return
+        key = base64.b64decode(found[-1]["key"]) + b"\0"
 
 
 def leader(live: Live) -> Host | None:

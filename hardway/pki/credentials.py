@@ -34,7 +34,7 @@ class Credentials:
     """Everything of the PKI that a host, a component or the operator needs."""
 
     trusts: Mapping[str, Trust]  # by authority
-    encryption_keys: tuple[EncryptionKey, ...]  # the first one writes
+    encryption_keys: tuple[EncryptionKey, ...]  # the first one writes, all of them read
     placed: Mapping[str, tuple[File[Content], ...]] = field(repr=False)  # by host
     serials: Mapping[tuple[str, str | None], int] = field(repr=False)
     operators: Mapping[str, Secret] = field(repr=False)
@@ -78,20 +78,22 @@ def credentials(declarations: Declarations, inventory: Inventory, state: State) 
             *(Finding(where=str(state.path(file)), what=what, next_step="`./inv push` issues it") for file, what in wrong.items())
         )
     good = {file: pair for file, pair in pairs.items() if isinstance(pair, Pair)}
-    trusts = {name: kept.trust(found[name], leaves[name].values()) for name in names}
+    trusts = {name: kept.trust(found[name], leaves[name].values(), kept.generations(state, name, "retired")) for name in names}
     key_pairs = {one.key_pair: [kept.private(state, file) for file in keys[one.key_pair]] for one in declarations.key_pairs}
+    upcoming = {name: kept.upcoming(state, name) for name in declarations.keys}
+    verifying = {name: [*several, *(kept.private(state, file) for file in upcoming[name])] for name, several in key_pairs.items()}
     material = _Material(
         pairs={file: Secret(pair.pem) for file, pair in good.items()},
         bundles={name: trust.bundle for name, trust in trusts.items()},
         signing={name: Secret(found[name][trust.signer].pem) for name, trust in trusts.items()},
         private={name: Secret(private_pem(several[-1])) for name, several in key_pairs.items()},
-        public={name: "".join(public_pem(key).decode() for key in several) for name, several in key_pairs.items()},
+        public={name: "".join(public_pem(key).decode() for key in several) for name, several in verifying.items()},
     )
     return Credentials(
         trusts=trusts,
         encryption_keys=tuple(
-            EncryptionKey(name=PurePosixPath(file).name, secret=kept.encryption_key(state, file))
-            for file in reversed(keys.get("encryption", ()))
+            EncryptionKey(name=PurePosixPath(file).name.replace("next-", "key-"), secret=kept.encryption_key(state, file))
+            for file in (*reversed(keys.get("encryption", ())), *upcoming.get("encryption", ()))
         ),
         placed=_placed(declarations, inventory, wanted, material),
         serials={(request.certificate, request.host): good[request.file].certificate.serial_number for request in wanted},

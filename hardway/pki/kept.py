@@ -2,19 +2,24 @@
 
 pki/<authority>/authority-<generation>.pem      certificate and key of a CA; behind them the certificates above it, if it is no root
 pki/<authority>/authority-<generation>.key      its key, if that is kept apart: often a link to where it is only at times
+pki/<authority>/retired-<generation>.pem        of one that is trusted no more; with its key until it is proved that nobody believes it
 pki/<authority>/<certificate>@<host>.pem        certificate and key of a host; without @<host> the operator's
 pki/<key pair>/key-<generation>.pem             a private key; the newest signs
+pki/<key pair>/next-<generation>.pem            one that will sign, and verifies already
 pki/encryption/key-<generation>                 32 bytes in base64; the newest writes
+pki/encryption/next-<generation>                one that will write, and reads already
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from itertools import count
 from pathlib import PurePosixPath
 from string import ascii_lowercase
+from typing import Literal
 
 from cryptography import x509
 
@@ -33,10 +38,10 @@ def locked(what: str) -> bytes:
     raise LockedError(Finding(where=what, what="it is sealed, and no passphrase is at hand"))
 
 
-def generations(state: State, authority: str) -> dict[Generation, Pair]:
-    """Every generation of an authority that is there, whole or without its key."""
+def generations(state: State, authority: str, kind: Literal["authority", "retired"] = "authority") -> dict[Generation, Pair]:
+    """Every generation of an authority that is there, whole or without its key; or of those that are trusted no more."""
     found = {}
-    for file in state.glob(f"pki/{authority}/authority-*.pem"):
+    for file in state.glob(f"pki/{authority}/{kind}-*.pem"):
         where = str(state.path(file))
         try:
             pair = Pair.parse(state.read(file))
@@ -48,7 +53,7 @@ def generations(state: State, authority: str) -> dict[Generation, Pair]:
             raise Mistake.at(where, f"authority {authority}: {what}", RESTORE) from None
         if not extension.value.ca:
             raise Mistake.at(where, f"authority {authority}: it is no certificate of an authority", RESTORE)
-        found[generation(authority, PurePosixPath(file).stem.removeprefix("authority-"), pair)] = pair
+        found[generation(authority, PurePosixPath(file).stem.removeprefix(f"{kind}-"), pair)] = pair
     return found
 
 
@@ -88,7 +93,7 @@ def opened(state: State, file: str, pair: Pair, wanted: str, unlock: Unlock) -> 
 def leaves(state: State, authority: str) -> dict[str, Pair | UnreadableError]:
     """Every certificate of an authority by its file, or why it cannot be used."""
     files = state.glob(f"pki/{authority}/*.pem")
-    return {file: pair(state, file) for file in files if not PurePosixPath(file).name.startswith("authority-")}
+    return {file: pair(state, file) for file in files if not PurePosixPath(file).name.startswith(("authority-", "retired-"))}
 
 
 def pair(state: State, file: str) -> Pair | UnreadableError:
@@ -100,9 +105,10 @@ def pair(state: State, file: str) -> Pair | UnreadableError:
     return found if found.key else UnreadableError("its key is missing")
 
 
-def trust(found: Iterable[Generation], signed: Iterable[Pair | UnreadableError]) -> Trust:
+def trust(found: Iterable[Generation], signed: Iterable[Pair | UnreadableError], retired: Iterable[Generation] = ()) -> Trust:
     """Derive the trust of an authority from what is there."""
-    return Trust.derive(found, filter(None, (authority_key(one) for one in signed if isinstance(one, Pair))))
+    derived = Trust.derive(found, filter(None, (authority_key(one) for one in signed if isinstance(one, Pair))))
+    return replace(derived, retired=tuple(retired))
 
 
 def authority_key(signed: Pair) -> str | None:
@@ -117,6 +123,11 @@ def authority_key(signed: Pair) -> str | None:
 def keys(state: State, name: str) -> tuple[str, ...]:
     """The files of a key pair or of the encryption keys, oldest first."""
     return tuple(sorted(state.glob(f"pki/{name}/key-*"), key=lambda file: age(PurePosixPath(file).stem.removeprefix("key-"))))
+
+
+def upcoming(state: State, name: str) -> tuple[str, ...]:
+    """The files of keys that do not sign or write yet."""
+    return state.glob(f"pki/{name}/next-*")
 
 
 def next_name(taken: Iterable[str], now: datetime) -> str:

@@ -21,7 +21,9 @@ def unknown(texts: Mapping[PurePosixPath, str], trusts: Iterable[Trust], now: da
 
 def strangers(bundle: str, trusts: Iterable[Trust], now: datetime) -> tuple[str, ...]:
     """The common names of the certificates in a host's bundle that are no generation of ours; the expired protect nothing."""
-    known = {found for trust in trusts for found in _certificates(trust.bundle)}
+    known = {
+        found for trust in trusts for text in (trust.bundle, *(one.certificate for one in trust.retired)) for found in _certificates(text)
+    }
     return tuple(common_name(one.subject) for one in _certificates(bundle) if one not in known and one.not_valid_after_utc > now)
 
 

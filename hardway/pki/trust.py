@@ -45,6 +45,7 @@ class Trust:
 
     trusted: tuple[Generation, ...]
     signer: Generation
+    retired: tuple[Generation, ...] = ()  # once trusted, and known by that to be ours
 
     @property
     def phase(self) -> Phase:

@@ -76,7 +76,14 @@ class Cluster:
         client = self._client("etcd", lambda: Client(self.dial, self._context("etcd-operator", "etcd")))
         return client.request("GET" if body is None else "POST", f"https://{host.address}:{etcd.CLIENT_PORT}", path, body=body)
 
-    def local(self, host: Host, port: int, path: str, *, plain: bool = False) -> Answer:
+    def local(self, host: Host, port: int, path: str, *, plain: bool = False, pair: Secret | None = None) -> Answer:
+        """As the administrator, or over a connection of its own by whom a certificate names."""
+        if pair:
+            client = self._loopback(pair)
+            try:
+                return client.request("GET", f"https://{host.name}:{port}", path)
+            finally:
+                client.close()
         return self._client("local", self._loopback).request("GET", f"http{'' if plain else 's'}://{host.name}:{port}", path)
 
     def served(self, host: Host, port: int) -> int:
@@ -158,13 +165,13 @@ class Cluster:
         here = next((h for h in self._inventory.hosts if str(h.address) == address), None) or self._inventory.on("controller")[0]
         return tunnel(self.machine(here).dial(port, address))
 
-    def _loopback(self) -> Client:
+    def _loopback(self, pair: Secret | None = None) -> Client:
         by_name = {host.name: host for host in self._inventory.hosts}
 
         def dial(name: str, port: int, timeout: float) -> socket.socket:  # noqa: ARG001 - the interface of Client
             return tunnel(self.machine(by_name[name]).dial(port))
 
-        return Client(dial, self._context("admin", "kubernetes"), "localhost")
+        return Client(dial, tls.client(trusted=self._bundle("kubernetes"), pair=pair or self._credentials.operator("admin")), "localhost")
 
     def _context(self, certificate: str, authority: str) -> ssl.SSLContext:
         return tls.client(trusted=self._bundle(authority), pair=self._credentials.operator(certificate))

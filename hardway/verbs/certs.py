@@ -83,9 +83,9 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
     No unit is restarted, unless certs/ says that it reads a certificate only at its start. It works while the API is down, and
     after every certificate has expired. Run again, it goes on.
     """
-    from hardway.certs.proof import prove, renewed
     from hardway.certs.renewal import bring
     from hardway.pki import declared, issue
+    from hardway.proof import prove, renewed
     from hardway.state import State
     from hardway.verbs.program.running import running, write_kubeconfig
 

@@ -10,13 +10,13 @@ from typing import cast
 
 import pytest
 
-from hardway.certs import proof
-from hardway.certs.proof import Renewed, prove, renewed, until
+from hardway import proof
 from hardway.desired import Shown
 from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.pki import tls
 from hardway.pki.declared import Declarations
+from hardway.proof import Renewed, prove, renewed, until
 from hardway.remote.cluster import Cluster
 from tests.certs.conftest import FakeCluster
 

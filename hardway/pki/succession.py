@@ -1,0 +1,161 @@
+"""One generation follows another, in state/: each step is a change of which files are there, so where it stands shows by them (8).
+
+prepare   a new generation is there, and trusted; the old one still signs
+switch    everything is issued again by the new one; the old one is still trusted
+finish    the old one is retired: trusted no more, its key kept until it is proved that nobody believes it
+forget    and then without its key
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from enum import Enum
+from pathlib import PurePosixPath
+from typing import Literal
+
+from hardway.errors import Mistake
+from hardway.inventory import Inventory
+from hardway.pki import kept
+from hardway.pki.declared import Authority, Declarations
+from hardway.pki.pair import Pair, leaf, new_key, private_pem, root
+from hardway.pki.request import Request, requests
+from hardway.pki.trust import Generation, Phase, Trust
+from hardway.state import State
+
+WITNESS = "witness"  # the certificate that says who signs, of an authority that signs nothing in state/
+
+
+class Step(Enum):
+    """What a succession is made of, in this order."""
+
+    PREPARE = "prepare"
+    SWITCH = "switch"
+    FINISH = "finish"
+
+
+def done(state: State, authority: str) -> Step | None:
+    """The last step that state/ has taken; None if no succession is under way."""
+    match trust(state, authority).phase:
+        case Phase.PREPARED:
+            return Step.PREPARE
+        case Phase.SWITCHED:
+            return Step.SWITCH
+        case Phase.SETTLED:
+            return Step.FINISH if retired(state, authority) else None
+
+
+def trust(state: State, authority: str) -> Trust:
+    """Who is trusted and who signs."""
+    found = kept.generations(state, authority)
+    if not found:
+        raise Mistake.at(str(state.path(f"pki/{authority}")), "the authority is not here", kept.RESTORE)
+    return kept.trust(found, kept.leaves(state, authority).values(), kept.generations(state, authority, "retired"))
+
+
+def retired(state: State, authority: str) -> Mapping[Generation, Pair]:
+    """Those of which it is not yet proved that nobody believes them: they still have their key."""
+    return {one: pair for one, pair in kept.generations(state, authority, "retired").items() if pair.key}
+
+
+def prepare(authority: Authority, inventory: Inventory, state: State, now: datetime) -> Generation:
+    """Make the next generation. It signs nothing yet."""
+    name = authority.authority
+    with state.locked():
+        taken = [one.name for kind in _KINDS for one in kept.generations(state, name, kind)]
+        generation = kept.next_name(taken, now)
+        made = root(f"{authority.common_name}-{generation}", keys=inventory.keys, days=authority.days, now=now)
+        state.write(f"pki/{name}/authority-{generation}.pem", made.pem)
+    return kept.generation(name, generation, made)
+
+
+def switch(authority: Authority, inventory: Inventory, state: State, now: datetime, *, back: bool = False) -> tuple[str, ...]:
+    """Issue everything again by the newest generation, `back` by the one before it; the files that were written."""
+    name = authority.authority
+    found = kept.generations(state, name)
+    signer = trust(state, name).trusted[-2 if back else -1]
+    pair, leaves = found[signer], kept.leaves(state, name)
+    if pair.key is None:
+        raise Mistake.at(str(state.path(f"pki/{name}/authority-{signer.name}.pem")), "its key is missing", kept.RESTORE)
+    witness = Request(authority=name, certificate=WITNESS, common_name=WITNESS, usages=("client",))
+    wanted = requests(Declarations(authorities=(authority,)), inventory) or (witness,)
+    with state.locked():
+        stale = [one for one in wanted if not (isinstance(there := leaves.get(one.file), Pair) and pair.signed(there))]
+        for one in stale:
+            state.write(one.file, leaf(one, pair, now=now).pem)
+    return tuple(one.file for one in stale)
+
+
+def finish(state: State, authority: str) -> tuple[Generation, ...]:
+    """Retire every generation but the one that signs."""
+    signer = trust(state, authority).signer
+    return _retire(state, authority, lambda one: one != signer)
+
+
+def give_up(state: State, authority: str) -> tuple[Generation, ...]:
+    """Retire a generation that was prepared and has signed nothing."""
+    signer = trust(state, authority).signer
+    return _retire(state, authority, lambda one: one != signer)
+
+
+def forget(state: State, authority: str) -> None:
+    """Keep of the retired what shows that they were ours, and no key."""
+    with state.locked():
+        for one in retired(state, authority):
+            state.write(f"pki/{authority}/retired-{one.name}.pem", one.certificate.encode())
+
+
+def _retire(state: State, authority: str, old: Callable[[Generation], bool]) -> tuple[Generation, ...]:
+    with state.locked():
+        gone = {one: pair for one, pair in kept.generations(state, authority).items() if old(one)}
+        for one, pair in gone.items():
+            state.write(f"pki/{authority}/retired-{one.name}.pem", pair.pem)
+            state.remove(f"pki/{authority}/authority-{one.name}.pem")
+    return tuple(gone)
+
+
+_KINDS: tuple[Literal["authority", "retired"], ...] = ("authority", "retired")
+
+
+# Keys without a certificate go the same way: next-<generation> verifies and reads, key-<generation> also signs and writes.
+
+
+def key_done(state: State, name: str) -> Step | None:
+    """The same for keys."""
+    if kept.upcoming(state, name):
+        return Step.PREPARE
+    if len(kept.keys(state, name)) > 1:
+        return Step.SWITCH
+    return None
+
+
+def prepare_key(name: str, inventory: Inventory, state: State, now: datetime) -> str:
+    """Make the next key; its name is never one that was used before."""
+    with state.locked():
+        taken = [PurePosixPath(file).stem.partition("-")[2] for file in state.glob(f"pki/{name}/*")]
+        generation = kept.next_name(taken, now)
+        if name == "encryption":
+            state.write(f"pki/{name}/next-{generation}", base64.b64encode(secrets.token_bytes(32)))
+        else:
+            state.write(f"pki/{name}/next-{generation}.pem", private_pem(new_key(inventory.keys)))
+    return generation
+
+
+def switch_key(state: State, name: str) -> None:
+    """From now on the next key signs and writes."""
+    with state.locked():
+        for file in kept.upcoming(state, name):
+            state.write(file.replace("/next-", "/key-"), state.read(file))
+            state.remove(file)
+
+
+def finish_key(state: State, name: str) -> tuple[str, ...]:
+    """Drop every key but the one that signs; the file stays by its name, so that the name is not used again."""
+    with state.locked():
+        gone = kept.keys(state, name)[:-1]
+        for file in gone:
+            state.write(file.replace("/key-", "/retired-"), b"")
+            state.remove(file)
+    return gone

@@ -1,0 +1,133 @@
+"""Whether a generation is believed everywhere, or nowhere any more: seen where it shows, never assumed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from hashlib import sha256
+from pathlib import PurePosixPath
+
+from hardway.desired import Pickup, Secret
+from hardway.errors import Finding, Mistake
+from hardway.inventory import Host
+from hardway.pki.declared import Authority
+from hardway.remote.cluster import Cluster
+from hardway.rotate.doors import NOBODY, PROBE, Door, doors, seen_as
+
+Ask = Callable[[], str | None]
+Tell = Callable[[str], None]
+
+PAUSE = 1.0  # seconds between two rounds of questions
+TOLD = 60.0  # seconds between two lines about what is waited for
+SLACK = 60.0  # seconds beyond what readers take by themselves, on a machine that is busy
+SYNC = 120.0  # seconds until a kubelet has brought a ConfigMap that changed into its Pods
+ROOT_CAS = "/api/v1/configmaps?fieldSelector=metadata.name%3Dkube-root-ca.crt"
+
+# A client looks at the file with its first request after five minutes (client-go, transport/ca_rotation.go): once the file has lain there
+# for that long, or the process is younger than it, no request goes by the old one any more.
+AGE = """
+changed=$(stat -L -c %Z -- "$1") now=$(date +%s)
+began=$(date -d "$(systemctl show --property=ExecMainStartTimestamp --value "$2")" +%s)
+if [ "$began" -gt "$changed" ]; then echo "$3"; else echo "$((now - changed))"; fi
+"""
+# The same for the bundles in Pods, which kubelet brings there: which differ, and how old the youngest is.
+PODS = """
+for file in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/kube-api-access-*/ca.crt; do
+  [ -e "$file" ] || continue
+  sum=$(sha256sum <"$file") pod=${file#/var/lib/kubelet/pods/}
+  [ "${sum%% *}" = "$1" ] || { echo "differs ${pod%%/*}"; continue; }
+  echo "$(($(date +%s) - $(stat -L -c %Z -- "$file")))"
+done
+"""
+
+
+def everywhere(cluster: Cluster, authority: Authority, probe: Secret, tell: Tell) -> float:
+    """Wait until who shows the new generation is known at every door, and no request goes by an old bundle; the seconds that it took."""
+    questions: dict[str, Ask] = {str(door): partial(_known, cluster, door, probe) for door in doors(authority, cluster.inventory)}
+    questions |= dict(_polled(cluster, authority))
+    if authority.authority == "kubernetes":
+        questions |= _in_pods(cluster)
+    return until_all(questions, within=Pickup.POLL.within + SYNC + SLACK, tell=tell)
+
+
+def nowhere(cluster: Cluster, authority: Authority, probe: Secret, tell: Tell) -> float:
+    """Wait until who shows an old generation is nobody at every door."""
+    questions = {str(door): partial(_unknown, cluster, door, probe) for door in doors(authority, cluster.inventory)}
+    return until_all(questions, within=SLACK, tell=tell)
+
+
+def _known(cluster: Cluster, door: Door, probe: Secret) -> str | None:
+    who = seen_as(cluster, door, probe)
+    return None if who == PROBE else f"to it, the new one is {who}"
+
+
+def _unknown(cluster: Cluster, door: Door, probe: Secret) -> str | None:
+    who = seen_as(cluster, door, probe)
+    return None if who.startswith(NOBODY) else f"to it, the old one is {who}"
+
+
+def _polled(cluster: Cluster, authority: Authority) -> Iterator[tuple[str, Ask]]:
+    for place in authority.trusted_in:
+        for reader, pickup in place.read_by.items():
+            if pickup is Pickup.POLL:
+                for host in cluster.inventory.on(place.role):
+                    yield f"{reader.removesuffix('.service')} on {host.name}", partial(_read_again, cluster, host, place.path, reader)
+
+
+def _read_again(cluster: Cluster, host: Host, path: PurePosixPath, unit: str) -> str | None:
+    enough = int(Pickup.POLL.within) + 1
+    age = int(cluster.run(host, "sh", "-c", AGE, "sh", str(path), unit, str(enough)))
+    return None if age >= enough else f"it looks at {path} every five minutes, and that has lain there for {age} s"
+
+
+def _in_pods(cluster: Cluster) -> dict[str, Ask]:
+    wanted = cluster.credentials.trusts["kubernetes"].bundle
+    found: dict[str, Ask] = {"kube-root-ca.crt": partial(_root_cas, cluster, wanted)}
+    for host in cluster.inventory.on("worker"):
+        found[f"Pods on {host.name}"] = partial(_pods, cluster, host, wanted)
+    return found
+
+
+def _root_cas(cluster: Cluster, wanted: str) -> str | None:
+    answer = cluster.api(ROOT_CAS)
+    if answer.status != 200:
+        return f"the API answers {answer.status}"
+    differ = [one["metadata"]["namespace"] for one in answer.json()["items"] if one["data"].get("ca.crt") != wanted]
+    return f"it is not the new bundle yet in {', '.join(differ)}" if differ else None
+
+
+def _pods(cluster: Cluster, host: Host, wanted: str) -> str | None:
+    enough = int(Pickup.POLL.within) + 1
+    lines = cluster.run(host, "sh", "-c", PODS, "sh", sha256(wanted.encode()).hexdigest()).splitlines()
+    differ = [line.partition(" ")[2] for line in lines if line.startswith("differs")]
+    if differ:
+        return f"{len(differ)} have not got the new bundle yet, such as {differ[0]}"
+    youngest = min((int(line) for line in lines), default=enough)
+    return None if youngest >= enough else f"their clients look at it every five minutes, and it has lain there for {youngest} s"
+
+
+def until_all(questions: Mapping[str, Ask], *, within: float, tell: Tell) -> float:
+    """Ask until every answer is None; the seconds that it took. A Mistake with all the last answers if they are not in time."""
+    pause, began, told = threading.Event(), time.monotonic(), 0.0
+    pending = dict(questions)
+    while True:
+        answers = {name: _answer(ask) for name, ask in pending.items()}
+        pending = {name: pending[name] for name, why in answers.items() if why}
+        spent = time.monotonic() - began
+        if not pending:
+            return spent
+        if spent > within:
+            raise Mistake(*(Finding(where=name, what=f"after {spent:.0f} s: {answers[name]}") for name in pending))
+        if spent - told > TOLD or not told:
+            name, told = next(iter(pending)), spent or 0.001
+            tell(f"waiting for {len(pending)} of {len(questions)} readers; {name}: {answers[name]}")
+        pause.wait(PAUSE)
+
+
+def _answer(ask: Ask) -> str | None:
+    try:
+        return ask()
+    except Mistake as mistake:
+        return "; ".join(str(finding) for finding in mistake.findings)

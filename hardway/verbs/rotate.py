@@ -1,0 +1,132 @@
+"""rotate.*: every authority and key replaced while the cluster is in use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from invoke.context import Context
+from invoke.tasks import task
+
+from hardway.errors import Mistake
+from hardway.verbs.program.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hardway.pki.succession import Step
+    from hardway.rotate.authority import World
+
+STEPS = {
+    "until": "stop after this step: prepare, switch or finish; the same command goes on from there, when you want it to",
+}
+
+
+@task(
+    auto_shortflags=False,
+    positional=["name"],
+    help={
+        "name": "kubernetes, etcd, front-proxy or cluster-signing",
+        "back": "return to the older generation, before it is finished",
+        **STEPS,
+    },
+)
+def authority(c: Context, name: str, until: str = "", back: bool = False) -> None:
+    """Replace an authority: NAME. Trust both, issue all again by the new one, trust only that; no request fails.
+
+    Where it stands shows by the certificates that are there: interrupted anywhere, it is run again and goes on. An ordinary push
+    between two steps keeps them.
+    """
+    from hardway.rotate import authority as rotation
+
+    session = Session.open(c)
+    if back and until:
+        raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
+    with session.console.step(f"rotate {name}") as tell:
+        world = _world(session, tell)
+        if back:
+            rotation.back(world, name)
+        else:
+            rotation.rotate(world, name, _step(until))
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "refresh-tokens": "restart the workloads whose Pods hold older tokens, instead of waiting an hour for kubelet to bring new ones",
+        **STEPS,
+    },
+)
+def service_account_key(c: Context, until: str = "", refresh_tokens: bool = False) -> None:
+    """Replace the key that signs ServiceAccount tokens: believed everywhere first, and forgotten once no Pod holds a token of the older."""
+    from hardway.rotate import keys
+
+    session = Session.open(c)
+    with session.console.step("rotate the ServiceAccount key") as tell:
+        keys.rotate(_world(session, tell), keys.ACCOUNT, _step(until), refresh=refresh_tokens)
+
+
+@task(auto_shortflags=False, help=STEPS)
+def encryption_key(c: Context, until: str = "") -> None:
+    """Replace the key of encryption at rest: read everywhere first, then written by, all Secrets written again, the older one dropped."""
+    from hardway.rotate import keys
+
+    session = Session.open(c)
+    with session.console.step("rotate the encryption key") as tell:
+        keys.rotate(_world(session, tell), keys.SECRETS, _step(until))
+
+
+@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key"})
+def everything(c: Context, refresh_tokens: bool = False) -> None:
+    """Replace every authority and key, one after the other."""
+    from hardway.rotate import authority as rotation
+    from hardway.rotate import keys
+
+    session = Session.open(c)
+    with session.console.step("rotate everything") as tell:
+        world = _world(session, tell)
+        for one in world.declarations.wanted(world.inventory):
+            rotation.rotate(world, one.authority)
+        keys.rotate(world, keys.ACCOUNT, refresh=refresh_tokens)
+        keys.rotate(world, keys.SECRETS)
+
+
+def _step(until: str) -> Step:
+    from hardway.pki.succession import Step
+
+    known = [step.value for step in Step]
+    if until and until not in known:
+        raise Mistake.at("--until", f"there is no step {until}", f"there are {', '.join(known)}")
+    return Step(until or "finish")
+
+
+def _world(session: Session, tell: Callable[[str], None]) -> World:
+    from hardway.pki import declared
+    from hardway.push import finish, survey
+    from hardway.push import push as apply
+    from hardway.remote.cluster import Cluster
+    from hardway.rotate.authority import World
+    from hardway.state import State
+    from hardway.verbs.program.running import programs, running, write_kubeconfig
+
+    state, brought = State(session.state), programs(session, tell)
+
+    def pending(cluster: Cluster) -> int:
+        return survey(cluster, brought).changes
+
+    def push(cluster: Cluster) -> int:
+        found = survey(cluster, brought)
+        if finish(cluster, found, tell):
+            found = survey(cluster, brought)
+        apply(cluster, found, tell)
+        write_kubeconfig(session.inventory, cluster, state)
+        return found.changes
+
+    return World(
+        inventory=session.inventory,
+        declarations=declared.load(session.certs),
+        state=state,
+        cluster=lambda: running(session, state, tell, issuing=False),
+        push=push,
+        pending=pending,
+        tell=tell,
+    )
