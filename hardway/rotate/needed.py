@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ BUNDLES: Mapping[str, str] = {
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": "conversion webhook",
 }
 TOKENS = "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fservice-account-token"
+EMBEDDED = re.compile(r"certificate-authority-data:\s*(\S+)")
 CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 
 
@@ -66,7 +68,8 @@ def _objects(cluster: Cluster, trust: Trust) -> Iterator[Finding]:
                 where=where, what="holds the older generation only", next_step="delete its ca.crt: the controller manager fills it in"
             )
     info = cluster.api(CLUSTER_INFO)
-    if info.status == 200 and lacking(info.json().get("data", {}).get("kubeconfig", "")):
+    embedded = EMBEDDED.findall(info.json().get("data", {}).get("kubeconfig", "")) if info.status == 200 else []
+    if any(lacking(base64.b64decode(one).decode(errors="replace")) for one in embedded):
         yield Finding(where="configmap kube-public/cluster-info", what="holds the older generation only", next_step="put the new one in")
 
 
@@ -88,5 +91,5 @@ def _bundles(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _body(pem: str) -> str:
-    """What is in a PEM, without its line breaks: so it is found in whatever carries it, also in a kubeconfig's base64."""
+    """What is in a PEM, without its line breaks."""
     return "".join(line for line in pem.splitlines() if "-----" not in line)
