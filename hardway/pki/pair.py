@@ -215,6 +215,13 @@ def leaf(request: Request, signer: Pair, *, now: datetime, lifetime: timedelta |
     return Pair(certificate=builder.sign(signer.key, hashes.SHA256()), key=key)
 
 
+def asked(name: str) -> bytes:
+    """A request for a certificate by a key that nobody keeps, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
 def common_name(name: x509.Name) -> str:
     """The CN of a subject or issuer."""
     return "".join(str(attribute.value) for attribute in name.get_attributes_for_oid(NameOID.COMMON_NAME))

@@ -228,6 +228,8 @@ def _keys(name: str, state: State) -> Iterator[Item]:
         except Mistake as mistake:
             problem = "; ".join(finding.what for finding in mistake.findings)
         yield Item(kind="key", name=name, file=file, problem=problem, note="in use" if file == files[-1] else "older: verifies and reads")
+    for file in kept.upcoming(state, name):
+        yield Item(kind="key", name=name, file=file, note="next: verifies and reads, and is not in use yet")
 
 
 def embedded(state: State, file: str, certificate: Item) -> Item:

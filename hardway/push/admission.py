@@ -184,5 +184,5 @@ def _lacks(cluster: Cluster, host: Host, own: Own) -> str:
     """Why the host has no certificate yet; nothing once it has."""
     seen = cluster.machine(host).observe(frozenset(), (), Asked(certificates=(own.path,)))
     now = datetime.fromtimestamp(seen.facts.clock, UTC)
-    trusted = cluster.credentials.trusts[own.authority].bundle
+    trusted = cluster.credentials.trusts[own.authority].signer.certificate
     return own_certificate.lacking(own, host, seen.certificates.get(own.path), trusted, now)

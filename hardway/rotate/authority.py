@@ -22,13 +22,14 @@ from hardway.pki.succession import Step
 from hardway.proof import prove, renewed
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
-from hardway.rotate import believed, needed
+from hardway.rotate import believed, needed, signing
 from hardway.rotate.doors import shown_by
 from hardway.state import State
 
 Tell = Callable[[str], None]
 
 AT_ONCE = 16  # hosts
+EFFECT = 60.0  # seconds until others do as they are told
 ORDER = tuple(Step)
 ERRAND = timedelta(minutes=30)  # what a probe's certificate is good for
 
@@ -145,6 +146,7 @@ def _bring(world: World, authority: Authority, step: Step) -> None:
             case Step.FINISH:
                 for probe in _old_probes(authority, world.state):
                     believed.nowhere(cluster, authority, probe, world.tell)
+        _prove_effects(cluster, world, authority)
     spent = time.monotonic() - began
     world.tell(f"{name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
 
@@ -155,6 +157,15 @@ def _prove(cluster: Cluster, world: World, authority: Authority) -> None:
     failed = [one for one in prove(cluster, renewed(cluster, world.declarations, files), world.tell) if one.failure]
     if failed:
         raise Mistake(*(Finding(where=str(one.renewed), what=one.failure, next_step="run it again") for one in failed))
+
+
+def _prove_effects(cluster: Cluster, world: World, authority: Authority) -> None:
+    """What others do by it: sign, and believe a front proxy."""
+    questions: dict[str, believed.Ask] = signing.proxies(cluster) if authority.authority == "front-proxy" else {}
+    if authority.signs_in:
+        wanted = cluster.credentials.trusts[authority.authority].signer.common_name
+        questions["kube-controller-manager"] = partial(signing.signs, cluster, wanted)
+    believed.until_all(questions, within=EFFECT, tell=world.tell)
 
 
 def _places(authority: Authority, inventory: Inventory) -> list[tuple[Host, PurePosixPath]]:
