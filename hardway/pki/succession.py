@@ -57,12 +57,17 @@ def trust(state: State, authority: str) -> Trust:
 
 def retired(state: State, authority: str) -> Mapping[Generation, Pair]:
     """Those of which it is not yet proved that nobody believes them: they still have their key."""
-    return {one: pair for one, pair in kept.generations(state, authority, "retired").items() if pair.key}
+    return {one: pair for one, pair in kept.generations(state, authority, "retired").items() if pair.key or pair.sealed}
 
 
 def prepare(authority: Authority, inventory: Inventory, state: State, now: datetime) -> Generation:
     """Make the next generation. It signs nothing yet."""
     name = authority.authority
+    signer = trust(state, name).signer
+    if kept.generations(state, name)[signer].chain:
+        what = f"{signer.common_name} is below an authority of yours, so the next one is yours to make"
+        step = f"put it there as authority-{kept.next_name([signer.name], now)}.pem with its chain, and run this again"
+        raise Mistake.at(str(state.path(f"pki/{name}")), what, step)
     with state.locked():
         taken = [one.name for kind in _KINDS for one in kept.generations(state, name, kind)]
         generation = kept.next_name(taken, now)
@@ -71,14 +76,14 @@ def prepare(authority: Authority, inventory: Inventory, state: State, now: datet
     return kept.generation(name, generation, made)
 
 
-def switch(authority: Authority, inventory: Inventory, state: State, now: datetime, *, back: bool = False) -> tuple[str, ...]:
+def switch(
+    authority: Authority, inventory: Inventory, state: State, now: datetime, *, back: bool = False, unlock: kept.Unlock = kept.locked
+) -> tuple[str, ...]:
     """Issue everything again by the newest generation, `back` by the one before it; the files that were written."""
     name = authority.authority
     found = kept.generations(state, name)
     signer = trust(state, name).trusted[-2 if back else -1]
-    pair, leaves = found[signer], kept.leaves(state, name)
-    if pair.key is None:
-        raise Mistake.at(str(state.path(f"pki/{name}/authority-{signer.name}.pem")), "its key is missing", kept.RESTORE)
+    pair, leaves = kept.opened(state, signer.file, found[signer], "everything that it is to sign", unlock), kept.leaves(state, name)
     witness = Request(authority=name, certificate=WITNESS, common_name=WITNESS, usages=("client",))
     wanted = requests(Declarations(authorities=(authority,)), inventory) or (witness,)
     with state.locked():
@@ -109,11 +114,11 @@ def forget(state: State, authority: str) -> None:
 
 def _retire(state: State, authority: str, old: Callable[[Generation], bool]) -> tuple[Generation, ...]:
     with state.locked():
-        gone = {one: pair for one, pair in kept.generations(state, authority).items() if old(one)}
-        for one, pair in gone.items():
-            state.write(f"pki/{authority}/retired-{one.name}.pem", pair.pem)
-            state.remove(f"pki/{authority}/authority-{one.name}.pem")
-    return tuple(gone)
+        gone = tuple(one for one in kept.generations(state, authority) if old(one))
+        for one in gone:
+            state.write(f"pki/{authority}/retired-{one.name}.pem", state.read(one.file))
+            state.remove(one.file)
+    return gone
 
 
 _KINDS: tuple[Literal["authority", "retired"], ...] = ("authority", "retired")

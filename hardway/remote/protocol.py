@@ -183,8 +183,7 @@ def settle(units: Iterable[str], *, steady: int) -> bytes:
 
 def retract(unit: str) -> bytes:
     """Says that a unit is not what it should be: back to how it was."""
-    (name,) = unit_words([unit])
-    return b"retract %d\n" % len(name) + name.encode()
+    return f"retract {len(unit)}\n{unit_words([unit])[0]}".encode()
 
 
 def read(paths: Iterable[PurePosixPath]) -> bytes:

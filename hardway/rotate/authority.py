@@ -16,9 +16,10 @@ from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.pki import kept, succession
 from hardway.pki.declared import Authority, Declarations
-from hardway.pki.pair import Pair, leaf
+from hardway.pki.pair import leaf
 from hardway.pki.request import Request
 from hardway.pki.succession import Step
+from hardway.pki.trust import Generation
 from hardway.proof import prove, renewed
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
@@ -44,6 +45,7 @@ class World:
     cluster: Callable[[], AbstractContextManager[Cluster]]  # with what state/ holds at that moment
     push: Callable[[Cluster], int]  # the ordinary one; how many changes it made
     pending: Callable[[Cluster], int]  # how many it would make
+    unlock: kept.Unlock  # the keys of authorities, where they are sealed
     tell: Tell
 
     def authority(self, name: str) -> Authority:
@@ -83,7 +85,7 @@ def back(world: World, name: str) -> None:
     if done is Step.FINISH and not _given_up(world.state, name):
         raise Mistake.at(name, "the older generation is trusted no more", "finish it by running it without --back; then rotate again")
     if done is Step.SWITCH:
-        files = succession.switch(authority, world.inventory, world.state, datetime.now(UTC), back=True)
+        files = succession.switch(authority, world.inventory, world.state, datetime.now(UTC), back=True, unlock=world.unlock)
         world.tell(f"{name}: {len(files)} certificates were issued by {succession.trust(world.state, name).signer.common_name} again")
         _bring(world, authority, Step.SWITCH)
     if done is not Step.FINISH:
@@ -122,7 +124,7 @@ def _take(world: World, authority: Authority, step: Step) -> None:
             made = succession.prepare(authority, world.inventory, world.state, now)
             world.tell(f"{name}: prepare: {made.common_name} is made, and will be trusted beside the older one")
         case Step.SWITCH:
-            files = succession.switch(authority, world.inventory, world.state, now)
+            files = succession.switch(authority, world.inventory, world.state, now, unlock=world.unlock)
             world.tell(f"{name}: switch: {len(files)} certificates are issued by the new generation")
         case Step.FINISH:
             with world.cluster() as cluster:
@@ -139,13 +141,13 @@ def _bring(world: World, authority: Authority, step: Step) -> None:
         pushed = time.monotonic() - began
         match step:
             case Step.PREPARE:
-                probe = _probe(authority, world.state, newest=True)
+                probe = _probe(world, authority, succession.trust(world.state, name).trusted[-1])
                 believed.everywhere(cluster, authority, probe, world.tell)
             case Step.SWITCH:
                 _prove(cluster, world, authority)
             case Step.FINISH:
-                for probe in _old_probes(authority, world.state):
-                    believed.nowhere(cluster, authority, probe, world.tell)
+                for old in succession.retired(world.state, name):
+                    believed.nowhere(cluster, authority, _probe(world, authority, old), world.tell)
         _prove_effects(cluster, world, authority)
     spent = time.monotonic() - began
     world.tell(f"{name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
@@ -173,20 +175,13 @@ def _places(authority: Authority, inventory: Inventory) -> list[tuple[Host, Pure
     return [(host, one.path) for one in declared if one.path and one.role != "operator" for host in inventory.on(one.role)]
 
 
-def _probe(authority: Authority, state: State, *, newest: bool) -> Secret:
-    found = kept.generations(state, authority.authority)
-    trusted = succession.trust(state, authority.authority).trusted
-    return _signed(authority, found[trusted[-1 if newest else 0]])
-
-
-def _old_probes(authority: Authority, state: State) -> tuple[Secret, ...]:
-    return tuple(_signed(authority, pair) for pair in succession.retired(state, authority.authority).values())
-
-
-def _signed(authority: Authority, signer: Pair) -> Secret:
+def _probe(world: World, authority: Authority, signer: Generation) -> Secret:
     """A certificate for a probe, in memory only."""
-    request = Request(authority=authority.authority, certificate="probe", common_name=shown_by(authority), usages=("client",))
-    return Secret(leaf(request, signer, now=datetime.now(UTC), lifetime=ERRAND).pem)
+    name, state = authority.authority, world.state
+    everybody = {**kept.generations(state, name), **kept.generations(state, name, "retired")}
+    pair = kept.opened(state, signer.file, everybody[signer], "a probe", world.unlock)
+    request = Request(authority=name, certificate="probe", common_name=shown_by(authority), usages=("client",))
+    return Secret(leaf(request, pair, now=datetime.now(UTC), lifetime=ERRAND).pem)
 
 
 def _given_up(state: State, name: str) -> bool:

@@ -31,10 +31,10 @@ STEPS = {
     },
 )
 def authority(c: Context, name: str, until: str = "", back: bool = False) -> None:
-    """Replace an authority: NAME. Trust both, issue all again by the new one, trust only that; no request fails.
+    """Replace an authority, NAME, while the cluster is in use.
 
-    Where it stands shows by the certificates that are there: interrupted anywhere, it is run again and goes on. An ordinary push
-    between two steps keeps them.
+    Trust both, issue everything again by the new one, trust only that. Where it stands shows by the certificates that are
+    there: interrupted anywhere, it is run again and goes on. An ordinary push between two steps keeps them.
     """
     from hardway.rotate import authority as rotation
 
@@ -57,7 +57,10 @@ def authority(c: Context, name: str, until: str = "", back: bool = False) -> Non
     },
 )
 def service_account_key(c: Context, until: str = "", refresh_tokens: bool = False) -> None:
-    """Replace the key that signs ServiceAccount tokens: believed everywhere first, and forgotten once no Pod holds a token of the older."""
+    """Replace the key that signs ServiceAccount tokens.
+
+    It is believed everywhere first; the older is forgotten once no Pod holds a token that it signed.
+    """
     from hardway.rotate import keys
 
     session = Session.open(c)
@@ -67,7 +70,10 @@ def service_account_key(c: Context, until: str = "", refresh_tokens: bool = Fals
 
 @task(auto_shortflags=False, help=STEPS)
 def encryption_key(c: Context, until: str = "") -> None:
-    """Replace the key of encryption at rest: read everywhere first, then written by, all Secrets written again, the older one dropped."""
+    """Replace the key of encryption at rest, and write every Secret again.
+
+    It reads everywhere first, then it writes; the older is dropped once nothing in etcd has its name.
+    """
     from hardway.rotate import keys
 
     session = Session.open(c)
@@ -128,5 +134,6 @@ def _world(session: Session, tell: Callable[[str], None]) -> World:
         cluster=lambda: running(session, state, tell, issuing=False),
         push=push,
         pending=pending,
+        unlock=session.passphrase,
         tell=tell,
     )
