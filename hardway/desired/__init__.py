@@ -7,12 +7,15 @@ from hardway.desired.component import Check, Component, Gate, Permission, Roll, 
 from hardway.desired.files import Blob, Content, File, Manifest, Part, Pickup, Program, Secret, Template, Text, Use
 from hardway.desired.needs import Needs
 from hardway.desired.own import Own
-from hardway.desired.pods import PodSettings, Toleration
+from hardway.desired.pods import EXPIRES, MANAGED_BY, RESTRICTED, PodSettings, Toleration, container
 from hardway.desired.questions import Answer, Live, Shown, Stage
 from hardway.desired.trace import KINDS, Kind, Trace
 
 __all__ = [
+    "EXPIRES",
     "KINDS",
+    "MANAGED_BY",
+    "RESTRICTED",
     "Answer",
     "Blob",
     "Check",
@@ -40,4 +43,5 @@ __all__ = [
     "Toleration",
     "Trace",
     "Use",
+    "container",
 ]

@@ -1,15 +1,18 @@
-"""How the Pods of checks have to be, for a cluster to run them."""
+"""How Pods of ours have to be, for a cluster to run them: those of checks, and those that keep load on it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from hardway.errors import Mistake
 
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+MANAGED_BY = "app.kubernetes.io/managed-by"  # a label of all that we make for a while
+EXPIRES = "hardway.local/expires"  # a label of what goes on for longer: seconds since the epoch after which nobody needs it any more
+RESTRICTED = {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,3 +50,15 @@ class PodSettings:
     architectures: tuple[str, ...] = ("amd64", "arm64", "ppc64le", "s390x")  # for which agnhost is published
     tolerations: tuple[Toleration, ...] = ()
     nodes: int = 0  # at most so many; all if 0
+
+
+def container(image: str, name: str, *args: str, memory: str = "64Mi", **fields: Any) -> dict[str, Any]:
+    """A small container within PodSecurity's `restricted`; whatever else it has is named as in the API: `command`, `ports`."""
+    return {
+        "name": name,
+        "image": image,
+        "args": list(args),
+        "resources": {"requests": {"cpu": "10m", "memory": memory}, "limits": {"cpu": "500m", "memory": memory}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        **fields,
+    }

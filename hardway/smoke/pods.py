@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from hardway import desired
 from hardway.components import images
-from hardway.desired import Answer, Permission, Stage
+from hardway.desired import RESTRICTED, Answer, Permission, Stage
 from hardway.errors import Mistake
 from hardway.smoke import nodes
 from hardway.smoke.removal import IN_A_SPACE, LABEL, NODES, place
@@ -37,14 +38,8 @@ ASKS = Permission(resource="pods/proxy", verbs=("get",))
 
 def container(stage: Stage, name: str, *args: str, memory: str = "64Mi", **fields: Any) -> dict[str, Any]:
     """A container of the image, with its arguments; whatever else it has is named as in the API: `command`, `ports`, `readinessProbe`."""
-    return {
-        "name": name,
-        "image": stage.pods.image or images.reference(stage.inventory, "agnhost"),
-        "args": list(args),
-        "resources": {"requests": {"cpu": "10m", "memory": memory}, "limits": {"cpu": "500m", "memory": memory}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        **fields,
-    }
+    image = stage.pods.image or images.reference(stage.inventory, "agnhost")
+    return desired.container(image, name, *args, memory=memory, **fields)
 
 
 def http_get(port: int, path: str = "/", **fields: Any) -> dict[str, Any]:
@@ -68,7 +63,7 @@ def spec(stage: Stage, *containers: Mapping[str, Any], node: str = "", **fields:
         "nodeSelector": {"kubernetes.io/os": "linux"},
         "tolerations": [one.document() for one in stage.pods.tolerations],
         "terminationGracePeriodSeconds": GRACE,
-        "securityContext": {"runAsNonRoot": True, "runAsUser": 65534, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": RESTRICTED,
         **({"imagePullSecrets": [{"name": secret}]} if secret else {}),
         "containers": list(containers),
         **fields,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from hardway.desired import Answer
+from hardway.desired import EXPIRES, MANAGED_BY, Answer
 from hardway.errors import Mistake
 
 NAME = "hardway-smoke"
-LABEL = {"app.kubernetes.io/managed-by": NAME}
-SELECTOR = "labelSelector=" + ",".join(f"{key}%3D{value}" for key, value in LABEL.items())
+LABEL = {MANAGED_BY: NAME}
+SELECTOR = f"labelSelector={MANAGED_BY}%20in%20({NAME},hardway-traffic)"
 NAMESPACES = "/api/v1/namespaces"
 NODES = "/api/v1/nodes"
 WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
@@ -21,7 +21,7 @@ IN_A_SPACE = {"pods": "", "configmaps": "", "services": "", "networkpolicies": "
 AT_ONCE_AND_FOR_ALL = {"gracePeriodSeconds": 0}  # the API forgets a Pod that is deleted so before its kubelet has heard of it
 # Else a Job leaves them: https://kubernetes.io/docs/concepts/architecture/garbage-collection/#orphaned-dependents
 WITH_ITS_PODS = {"propagationPolicy": "Background"}
-OLD = 900.0  # seconds; a run is over sooner, so what is older was left
+OLD = 900.0  # seconds; a run that does not say when it expires is over sooner, so what is older was left
 
 
 class Api(Protocol):
@@ -35,6 +35,7 @@ class Leftover:
 
     path: str
     age: float  # seconds, by the API server's clock
+    over: bool  # nobody needs it any more
 
     def __str__(self) -> str:
         plural, name = self.path.rsplit("/", 2)[1:]
@@ -76,8 +77,10 @@ def _listed(api: Api, path: str, selector: str = SELECTOR) -> list[Leftover]:
     answer = api.api(f"{path}?{selector}" if selector else path)
     if answer.status != 200:
         raise Mistake.at("the API", f"it answers {answer.status} to GET {path}")
-    return [Leftover(path=f"{path}/{item['metadata']['name']}", age=_age(item["metadata"], answer)) for item in answer.json()["items"]]
+    return [_leftover(path, item["metadata"], answer.date) for item in answer.json()["items"]]
 
 
-def _age(metadata: Any, answer: Answer) -> float:
-    return answer.date - datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()
+def _leftover(path: str, metadata: Any, now: float) -> Leftover:
+    age = now - datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()
+    expires = metadata.get("labels", {}).get(EXPIRES, "")
+    return Leftover(path=f"{path}/{metadata['name']}", age=age, over=now > int(expires) if expires.isdecimal() else age > OLD)

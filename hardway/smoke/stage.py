@@ -19,7 +19,7 @@ from hardway.observed import Observed
 from hardway.remote.fanout import Failure, attempt
 from hardway.smoke.kubectl import Kubectl
 from hardway.smoke.outage import Outage
-from hardway.smoke.removal import LABEL, NAME, NAMESPACES, OLD, Leftover, leftovers, pods, remove
+from hardway.smoke.removal import LABEL, NAME, NAMESPACES, Leftover, leftovers, pods, remove
 from hardway.smoke.verdict import Skipped
 
 PAUSE = 0.2  # seconds between two questions
@@ -234,7 +234,7 @@ class ClusterStage:
     def cleanup(self, *, every: bool = False) -> tuple[tuple[Leftover, ...], tuple[Leftover, ...]]:
         """Remove what killed runs have left; that, and what is so young that its run may be going on, which is spared unless `every`."""
         found = leftovers(self, self._space)
-        removed = tuple(one for one in found if every or one.age > OLD)
+        removed = tuple(one for one in found if every or one.over)
         spaces = [one.path.rpartition("/")[2] for one in removed if one.path.startswith(f"{NAMESPACES}/") and not self._space]
         left = remove(self, *pods(self, spaces), *(one.path for one in reversed(removed)))
         self.left = (*left, *self._gone([f"{NAMESPACES}/{space}" for space in spaces]))

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from hardway.desired import Answer, Secret, Shown
+from hardway.desired import EXPIRES, MANAGED_BY, Answer, Secret, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
 from hardway.observed import Facts, Observed, UnitState
@@ -31,7 +32,7 @@ INVENTORY = Inventory(
 )
 OBSERVED = Observed(facts=Facts(arch="amd64", cgroup=2, systemd=252, boot_id="", clock=0.0, disk_free=0, memory=0))
 NOW = 1_800_000_000.0
-OURS = {"app.kubernetes.io/managed-by": "hardway-smoke"}
+OURS = {MANAGED_BY: "hardway-smoke"}
 
 
 WEBHOOK = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/w"
@@ -80,7 +81,7 @@ class FakeCluster:
             return answer(200, self.objects[place])
         below = [one for at, one in self.objects.items() if at.rpartition("/")[0] == place]
         if place.rpartition("/")[2] in {"namespaces", "nodes", "pods", "mutatingwebhookconfigurations"}:
-            return answer(200, {"items": [self._dated(place, one) for one in below if not query or one["metadata"].get("labels") == OURS]})
+            return answer(200, {"items": [self._dated(place, one) for one in below if not query or made_by(one) in unquote(query)]})
         if place.rpartition("/")[2] in {"configmaps", "services", "networkpolicies", "jobs"}:
             return answer(200, {"items": []})
         return answer(404, {})
@@ -122,6 +123,10 @@ class FakeCluster:
 
     def signer(self, authority: str) -> str:
         raise NotImplementedError
+
+
+def made_by(item: Mapping[str, Any]) -> str:
+    return str(item["metadata"].get("labels", {}).get(MANAGED_BY, "nobody"))
 
 
 def answer(status: int, document: Mapping[str, Any]) -> Answer:
@@ -255,6 +260,18 @@ def test_what_could_not_be_made_is_tried_again_for_the_next_who_asks() -> None:
     with pytest.raises(ZeroDivisionError):
         on.once("pods", lambda: 1 // (next(answers) - 1))
     assert on.once("pods", lambda: next(answers)) == 0
+
+
+def test_cleanup_spares_traffic_until_its_time_is_over() -> None:
+    cluster = FakeCluster()
+    for name, expires in (("over", NOW - 1), ("under-way", NOW + 1000)):
+        path = f"/api/v1/namespaces/{name}"
+        cluster.objects[path] = {"metadata": {"name": name, "labels": {MANAGED_BY: "hardway-traffic", EXPIRES: str(int(expires))}}}
+        cluster.ages[path] = 3600
+
+    removed, spared = stage(cluster).cleanup()
+
+    assert ([str(one) for one in removed], [str(one) for one in spared]) == (["namespace/over"], ["namespace/under-way"])
 
 
 def with_leftovers(**ages: float) -> FakeCluster:
