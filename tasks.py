@@ -17,6 +17,7 @@ from hardway.verbs import (
     smoke,
     state,
     status,
+    traffic,
     up,
 )
 from hardway.verbs.program.cli import Cli
@@ -29,6 +30,7 @@ CONTENTS = {
         "push": push.push,
         "status": status.status,
         "smoke": smoke.smoke,
+        "traffic": traffic.traffic,
         "kubectl": kubectl.kubectl,
         "etcd.snapshot": etcd.snapshot,
         "etcd.restore": etcd.restore,
