@@ -51,13 +51,20 @@ def _alone(one: Authority, wanted: Iterable[Authority]) -> tuple[Place, ...]:
 def _trusted(
     one: Authority, wanted: Iterable[Authority], inventory: Inventory, read: Read, found: Mapping[str, Recovered]
 ) -> tuple[x509.Certificate, ...]:
+    """Its certificates, as all of its bundles have them; those above them too, where a bundle has these."""
     known = {pair.certificate for other in found.values() for pair in other.generations.values()}
-    known |= {above for other in found.values() for pair in other.generations.values() for above in pair.chain}
-    bundles = on(inventory, read, _alone(one, wanted) or one.trusted_in)
-    lists = {
-        where: tuple(certificate for certificate in _parsed(where, text) if certificate not in known) for where, text in bundles.items()
-    }
-    return same(f"authority {one.authority}", lists) or ()
+
+    def ours(places: Iterable[Place]) -> dict[str, tuple[x509.Certificate, ...]]:
+        bundles = on(inventory, read, places)
+        return {where: tuple(one for one in _parsed(where, text) if one not in known) for where, text in bundles.items()}
+
+    places = _alone(one, wanted) or one.trusted_in
+    what = f"authority {one.authority}"
+    bare = ours(place for place in places if not place.up_to_root)
+    chained = ours(place for place in places if place.up_to_root)
+    below = {where: tuple(pair.certificate for pair in _grouped(certificates)) for where, certificates in chained.items()}
+    same(what, bare | below)
+    return same(what, chained) or same(what, bare) or ()
 
 
 def _parsed(where: str, text: str) -> list[x509.Certificate]:

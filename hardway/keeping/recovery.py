@@ -42,7 +42,7 @@ def recovered(declarations: Declarations, inventory: Inventory, read: Read, now:
     if not any(read.values()):
         raise Mistake.at("", "no host carries anything of this kit", "name the inventory of a cluster that was pushed, or push this one")
     found = authorities(declarations, inventory, read)
-    files = {generation.file: pair.pem for one in found.values() for generation, pair in one.generations.items()}
+    files = {generation.file: _whole(pair) for one in found.values() for generation, pair in one.generations.items()}
     lost = [*_keyless(found)]
     pairs: dict[str, Pair] = {}
     for request in requests(declarations, inventory):
@@ -110,6 +110,10 @@ def _keyless(found: Mapping[str, Recovered]) -> Iterator[str]:
                     f"the key of authority {name} ({generation.common_name}), which is on no host: what it signs can be neither issued nor"
                     f" renewed; bring {kept.apart(generation.file)} back from wherever a copy is, or replace the authority before that ends"
                 )
+
+
+def _whole(pair: Pair) -> bytes:
+    return pair.bundle.encode() + (private_pem(pair.key) if pair.key else b"")
 
 
 def _leaf(text: str | None, authority: Recovered) -> Pair | str:

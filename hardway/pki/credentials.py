@@ -57,7 +57,7 @@ class _Material:
     """What goes into the files, by the names in certs/."""
 
     pairs: Mapping[str, Content]  # by their file in state/
-    bundles: Mapping[str, str]
+    trusts: Mapping[str, Trust]
     signing: Mapping[str, Content]
     private: Mapping[str, Content]
     public: Mapping[str, str]
@@ -84,7 +84,7 @@ def credentials(declarations: Declarations, inventory: Inventory, state: State) 
     verifying = {name: [*several, *(kept.private(state, file) for file in upcoming[name])] for name, several in key_pairs.items()}
     material = _Material(
         pairs={file: Secret(pair.pem) for file, pair in good.items()},
-        bundles={name: trust.bundle for name, trust in trusts.items()},
+        trusts=trusts,
         signing={name: Secret(found[name][trust.signer].pem) for name, trust in trusts.items()},
         private={name: Secret(private_pem(several[-1])) for name, several in key_pairs.items()},
         public={name: "".join(public_pem(key).decode() for key in several) for name, several in verifying.items()},
@@ -122,7 +122,7 @@ def placeholders(declarations: Declarations, inventory: Inventory) -> Credential
         trusts[authority.authority] = Trust(trusted=(one,), signer=one)
     material = _Material(
         pairs={request.file: Text(_described(request, trusts[request.authority].signer.common_name) + _KEY) for request in wanted},
-        bundles={name: trust.bundle for name, trust in trusts.items()},
+        trusts=trusts,
         signing={name: Text(trust.bundle + _KEY) for name, trust in trusts.items()},
         private={one.key_pair: Text(_KEY) for one in declarations.key_pairs},
         public={one.key_pair: f"public keys of {one.key_pair}\n" for one in declarations.key_pairs},
@@ -163,7 +163,8 @@ def _placed(
         for place, content in secrets:
             if place.role in host.roles:
                 files[place.path] = _secret(place.path, content, place.owner, place.read_by)
-        bundles = [(place, material.bundles[authority.authority]) for authority in authorities for place in authority.trusted_in]
+        trusted = [(place, material.trusts[authority.authority]) for authority in authorities for place in authority.trusted_in]
+        bundles = [(place, trust.chained if place.up_to_root else trust.bundle) for place, trust in trusted]
         bundles += [(place, material.public[one.key_pair]) for one in declarations.key_pairs for place in one.public_in]
         for place, text in bundles:
             if place.role in host.roles:

@@ -46,6 +46,7 @@ class Place:
     read_by: Mapping[str, Pickup]
     owner: str = "root:root"
     kubelet_tls: KubeletTls | None = None
+    up_to_root: bool = False  # with what is above the authority, if that is no root: else its reader trusts nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,8 @@ def generation(authority: str, name: str, pair: Pair) -> Generation:
         ski=pair.ski.hex(),
         not_before=pair.certificate.not_valid_before_utc,
         not_after=pair.certificate.not_valid_after_utc,
-        certificate=pair.bundle,
+        certificate=pair.certificate_pem.decode(),
+        above=pair.bundle.removeprefix(pair.certificate_pem.decode()),
     )
 
 

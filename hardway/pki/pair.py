@@ -85,7 +85,7 @@ class Pair:
 
     @property
     def bundle(self) -> str:
-        """What whoever trusts this authority reads: its certificate, and those above it."""
+        """Its certificate, and those above it."""
         return "".join(one.public_bytes(Encoding.PEM).decode() for one in (self.certificate, *self.chain))
 
     @property

@@ -22,7 +22,10 @@ def unknown(texts: Mapping[PurePosixPath, str], trusts: Iterable[Trust], now: da
 def strangers(bundle: str, trusts: Iterable[Trust], now: datetime) -> tuple[str, ...]:
     """The common names of the certificates in a host's bundle that are no generation of ours; the expired protect nothing."""
     known = {
-        found for trust in trusts for text in (trust.bundle, *(one.certificate for one in trust.retired)) for found in _certificates(text)
+        found
+        for trust in trusts
+        for text in (trust.chained, *(one.certificate + one.above for one in trust.retired))
+        for found in _certificates(text)
     }
     return tuple(common_name(one.subject) for one in _certificates(bundle) if one not in known and one.not_valid_after_utc > now)
 

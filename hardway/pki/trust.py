@@ -31,7 +31,8 @@ class Generation:
     ski: str
     not_before: datetime
     not_after: datetime
-    certificate: str  # PEM; behind it the certificates above it, if it is no root
+    certificate: str  # PEM
+    above: str = ""  # the certificates above it up to a root, if it is none
 
     @property
     def file(self) -> str:
@@ -57,6 +58,11 @@ class Trust:
     def bundle(self) -> str:
         """What readers of the authority trust, as PEM."""
         return "".join(generation.certificate for generation in self.trusted)
+
+    @property
+    def chained(self) -> str:
+        """The same with what is above them, for readers that want to see a root."""
+        return "".join(generation.certificate + generation.above for generation in self.trusted)
 
     @classmethod
     def derive(cls, generations: Iterable[Generation], issuers: Iterable[str]) -> Trust:

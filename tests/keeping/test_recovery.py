@@ -15,11 +15,12 @@ from hardway import pod_ranges
 from hardway.errors import Mistake
 from hardway.keeping import recovery
 from hardway.keeping.reading import ENCRYPTION, RANGE, ROUTES, ask
-from hardway.pki import issue, kept
-from hardway.pki.pair import Pair, new_key, private_pem, root
+from hardway.pki import issue, kept, sealing
+from hardway.pki.pair import new_key, private_pem, root
 from hardway.remote.protocol import Apply, Move
 from hardway.state import State
 from tests.keeping.conftest import NOW, Files, Pushed
+from tests.pki.test_sealing import below
 from tests.remote.fakehost import FakeHost
 
 KEY = PurePosixPath("/etc/kubernetes/kube-apiserver/service-account.pem")
@@ -181,14 +182,22 @@ def test_what_is_there_is_not_overwritten(carried: Files, recover: Recover, fres
 
 
 def test_an_authority_of_ones_own_comes_back_with_the_certificates_above_it(pushed: Pushed, tmp_path: Path) -> None:
-    state = State(Path(shutil.copytree(pushed.state.root, tmp_path / "kit")))
-    own = root("our own", keys="ec", days=3650, now=NOW)
-    state.write("pki/front-proxy/authority-2026a.pem", own.pem)
+    state = State(tmp_path / "state" / "kit")
+    above = root("our root", keys="ec", days=3650, now=NOW)
+    own = below(above, "our clusters", NOW)
+    assert own.key
+    file = tmp_path / "own.pem"
+    file.write_bytes(own.certificate_pem + above.certificate_pem + private_pem(own.key))
+    sealing.adopt(pushed.declarations, pushed.inventory, state, "kubernetes", file, NOW)
+    issue.ensure(pushed.declarations, pushed.inventory, state, NOW)
     carried = pushed.carried(state)
 
     found = recovery.recovered(pushed.declarations, pushed.inventory, carried, LATER)
 
-    assert Pair.parse(found.files["pki/front-proxy/authority-2026a.pem"]).common_name == "our own"
+    recovery.keep(State(tmp_path / "fresh"), found)
+    (generation,) = kept.generations(State(tmp_path / "fresh"), "kubernetes")
+    assert (generation.common_name, generation.above) == ("our clusters", above.certificate_pem.decode())
+    assert pushed.carried(State(tmp_path / "fresh")) == carried
 
 
 def test_a_host_is_asked_for_files_of_the_kit_alone_and_nothing_is_written_there(pushed: Pushed, carried: Files, host: FakeHost) -> None:

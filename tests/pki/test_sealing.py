@@ -12,12 +12,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from hardway.desired import Text
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
 from hardway.pki import issue, kept, sealing
 from hardway.pki.credentials import credentials
 from hardway.pki.declared import Declarations
 from hardway.pki.pair import Pair, new_key, private_pem, root
+from hardway.pki.strangers import strangers
 from hardway.state import State
 
 SECRET = b"correct horse battery staple"
@@ -239,7 +241,7 @@ def given(tmp_path: Path, *parts: bytes) -> Path:
     return path
 
 
-def test_an_authority_below_a_root_of_ones_own_signs_and_its_chain_is_in_every_bundle(
+def test_an_authority_below_a_root_of_ones_own_signs_and_only_who_wants_the_root_is_given_it(
     declarations: Declarations, inventory: Inventory, fresh: State, tmp_path: Path, now: datetime, corporate: Pair
 ) -> None:
     own = below(corporate, "our clusters", now)
@@ -251,14 +253,18 @@ def test_an_authority_below_a_root_of_ones_own_signs_and_its_chain_is_in_every_b
 
     assert target == authority(now)
     found = credentials(declarations, inventory, fresh)
-    assert found.trusts["kubernetes"].bundle == (own.certificate_pem + corporate.certificate_pem).decode()
     admin = Pair.parse(fresh.read("pki/kubernetes/admin.pem"))
     assert own.signed(admin)
-    (tmp_path / "bundle").write_text(found.trusts["kubernetes"].bundle)
+    bundles = {str(file.path): file.content for host in inventory.hosts for file in found.files(host) if isinstance(file.content, Text)}
+    whole = (own.certificate_pem + corporate.certificate_pem).decode()
+    assert bundles["/etc/kubernetes/kube-apiserver-lb/ca.crt"] == Text(whole)
+    with_root = [path for path, text in bundles.items() if corporate.certificate_pem.decode() in text.text]
+    assert with_root == ["/etc/kubernetes/kube-apiserver-lb/ca.crt"]  # nobody else's clients get in
+    assert strangers(whole, found.trusts.values(), now) == ()
+    (tmp_path / "bundle").write_text(whole)
     (tmp_path / "admin").write_bytes(admin.certificate_pem)
-    said = subprocess.run(
-        ["openssl", "verify", "-CAfile", tmp_path / "bundle", tmp_path / "admin"], capture_output=True, text=True, check=False
-    )
+    argv = ["openssl", "verify", "-CAfile", tmp_path / "bundle", tmp_path / "admin"]
+    said = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert said.stdout.endswith("OK\n"), said
     assert issue.ensure(declarations, inventory, fresh, now) == ()
 
