@@ -33,6 +33,18 @@ def keep(state: State, ranges: Ranges) -> None:
         state.write(FILE, (json.dumps({name: str(ranges[name]) for name in sorted(ranges)}, indent=2) + "\n").encode())
 
 
+def settle(state: State, inventory: Inventory) -> None:
+    """Write down the ranges that an inventory was placed with; a Mistake if another run has given one of them away meanwhile."""
+    with state.locked():
+        before = kept(state)
+        ours = {host.name: host.pod_range for host in inventory.on("worker") if host.pod_range}
+        taken = {value: name for name, value in before.items()}
+        for name, pod_range in ours.items():
+            if before.get(name, pod_range) != pod_range or taken.get(pod_range, name) != name:
+                raise Mistake.at(str(state.path(FILE)), f"another run has allotted {name}'s range meanwhile", "run it again")
+        keep(state, {**before, **ours})
+
+
 def allot(inventory: Inventory, before: Ranges) -> Ranges:
     """What was allotted before, and the first range that is free for each worker that has none."""
     ranges = dict(before)

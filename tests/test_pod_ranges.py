@@ -47,3 +47,16 @@ def test_a_file_that_is_no_such_thing_is_told(tmp_path: Path) -> None:
     state.write(pod_ranges.FILE, b"[]")
     with pytest.raises(Mistake, match=r"pod-ranges\.json: cannot be read"):
         pod_ranges.kept(state)
+
+
+def test_a_range_that_another_run_has_given_away_meanwhile_is_refused(tmp_path: Path) -> None:
+    state = State(tmp_path / "state")
+    ours = pod_ranges.placed(inventory("a"), pod_ranges.allot(inventory("a"), {}))
+    theirs = pod_ranges.placed(inventory("b"), pod_ranges.allot(inventory("b"), {}))
+
+    pod_ranges.settle(state, theirs)
+    with pytest.raises(Mistake, match="another run has allotted a's range meanwhile; run it again"):
+        pod_ranges.settle(state, ours)
+    pod_ranges.settle(state, theirs)
+
+    assert pod_ranges.kept(state) == {"b": IPv4Network("10.200.0.0/24")}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,3 +131,52 @@ def test_what_is_removed_is_gone_and_what_is_gone_already_is_no_matter(state: St
     state.remove("pki/a.pem")
 
     assert state.glob("pki/*") == ("pki/b.pem",)
+
+
+def test_everything_secret_that_others_can_read_is_told_at_once(state: State) -> None:
+    for name in ("pki/etcd/a.pem", "pki/etcd/b.pem", "admin.kubeconfig", "known_hosts", "lab/id.pub"):
+        state.write(name, b"")
+    state.refuse_if_loose()
+    for name, loose in (
+        ("pki/etcd/a.pem", 0o604),
+        ("pki/etcd", 0o710),
+        ("admin.kubeconfig", 0o620),
+        ("known_hosts", 0o644),
+        ("lab/id.pub", 0o644),
+    ):
+        state.path(name).chmod(loose)
+
+    with pytest.raises(Mistake) as refused:
+        state.refuse_if_loose()
+
+    named = [finding.where.removeprefix(f"{state.root}/") for finding in refused.value.findings]
+    assert named == ["admin.kubeconfig", "pki/etcd", "pki/etcd/a.pem"]
+    assert all(finding.next_step.endswith(f"`chmod go= {finding.where}`") for finding in refused.value.findings)
+
+
+def test_what_is_read_together_was_written_together(state: State) -> None:
+    """A reader that comes while another run writes waits for all of it."""
+    state.write("pki/one", b"old")
+    state.write("pki/two", b"old")
+    read: list[dict[str, bytes]] = []
+
+    def reader() -> None:
+        with state.draft() as draft:
+            read.append(dict(draft.base))
+
+    with state.locked():
+        state.write("pki/one", b"new")
+        beside = threading.Thread(target=reader)
+        beside.start()
+        while beside.is_alive() and not waits(state):
+            pass
+        state.write("pki/two", b"new")
+    beside.join()
+
+    assert read == [{"pki/one": b"new", "pki/two": b"new"}]
+
+
+def waits(state: State) -> bool:
+    """Whether somebody waits for the lock, as the kernel says."""
+    inode = state.path(".lock").stat().st_ino
+    return any("->" in line and f":{inode} " in line for line in Path("/proc/locks").read_text().splitlines())

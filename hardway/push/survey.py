@@ -93,7 +93,7 @@ def _refused(cluster: Cluster, plan: Plan) -> Texts:
     updates = _updates(plan)
     old = cluster.machine(plan.host).read(updates)
     if what := unknown(old, cluster.credentials.trusts.values(), datetime.now(UTC)):  # (8)
-        step = "bring back the state/ that this cluster was made with, or remove its bundles there to replace its authorities"
+        step = "bring its state/ back (`./inv state.restore`, `./inv state.recover`), or remove its bundles to replace its authorities"
         raise Mistake.at(plan.host.name, what, step)
     guards = {component.name: component.guard for component in ALL}
     for path, change in updates.items():

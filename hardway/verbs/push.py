@@ -103,7 +103,7 @@ def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = Fal
         if finish(cluster, found, tell):
             found = survey(cluster, brought, verify=verify)
         draft.keep()
-        pod_ranges.keep(state, pod_ranges.allot(session.inventory, pod_ranges.kept(state)))
+        pod_ranges.settle(state, session.inventory)
         apply(cluster, found, tell)
         write_kubeconfig(session.inventory, cluster, state)
     return found.changes

@@ -263,7 +263,7 @@ def test_an_authority_below_a_root_of_ones_own_signs_and_only_who_wants_the_root
     assert strangers(whole, found.trusts.values(), now) == ()
     (tmp_path / "bundle").write_text(whole)
     (tmp_path / "admin").write_bytes(admin.certificate_pem)
-    argv = ["openssl", "verify", "-CAfile", tmp_path / "bundle", tmp_path / "admin"]
+    argv = ["openssl", "verify", "-CAfile", str(tmp_path / "bundle"), str(tmp_path / "admin")]
     said = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert said.stdout.endswith("OK\n"), said
     assert issue.ensure(declarations, inventory, fresh, now) == ()
