@@ -24,7 +24,7 @@ def kept(state: State) -> Ranges:
     try:
         return {name: IPv4Network(text) for name, text in json.loads(state.read(FILE)).items()}
     except (ValueError, AttributeError) as error:
-        raise Mistake.at(str(state.path(FILE)), f"cannot be read: {error}", "put it back from a copy") from error
+        raise Mistake.at(state.where(FILE), f"cannot be read: {error}", "put it back from a copy") from error
 
 
 def keep(state: State, ranges: Ranges) -> None:
@@ -41,7 +41,7 @@ def settle(state: State, inventory: Inventory) -> None:
         taken = {value: name for name, value in before.items()}
         for name, pod_range in ours.items():
             if before.get(name, pod_range) != pod_range or taken.get(pod_range, name) != name:
-                raise Mistake.at(str(state.path(FILE)), f"another run has allotted {name}'s range meanwhile", "run it again")
+                raise Mistake.at(state.where(FILE), f"another run has allotted {name}'s range meanwhile", "run it again")
         keep(state, {**before, **ours})
 
 

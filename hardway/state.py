@@ -23,6 +23,11 @@ class State:
     """One cluster's directory. Names are relative to it, such as `pki/etcd/etcd-peer@controller-1.pem`."""
 
     root: Path
+    original: Path | None = None  # of a draft: what an operator knows it by
+
+    def where(self, name: str) -> str:
+        """How a name is told to an operator."""
+        return str((self.original or self.root) / name)
 
     def path(self, name: str) -> Path:
         """Where a name lies."""
@@ -110,7 +115,7 @@ class State:
         """A copy of the PKI to issue into; gone afterwards, unless it was kept."""
         self._make_directory(self.root)
         with tempfile.TemporaryDirectory(dir=self.root, prefix=".draft-") as directory:
-            copy = State(Path(directory))
+            copy = State(Path(directory), original=self.root)
             with self.reading():
                 base = {name: self.read(name) for name in self.glob(PKI)}
             for name, data in base.items():

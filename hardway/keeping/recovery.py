@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import IPv4Network
 from pathlib import Path, PurePosixPath
 
 from hardway import pod_ranges
+from hardway.desired import Answer
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
 from hardway.keeping.authorities import Recovered, authorities
@@ -64,14 +65,7 @@ def recovered(declarations: Declarations, inventory: Inventory, read: Read, now:
     for keys, gone in (_key_pairs(declarations, inventory, read, began), _encryption(declarations, read)):
         files |= keys
         lost += gone
-    ranges = _ranges(inventory, read)
-    lost += [
-        f"the Pod range of {host.name}: no host names it; write what `kubectl get node {host.name} -o jsonpath={{.spec.podCIDR}}` says"
-        f" into {pod_ranges.FILE} before you push"
-        for host in inventory.on("worker")
-        if host.name not in ranges
-    ]
-    return Found(files=files, ranges=ranges, lost=tuple(lost))
+    return Found(files=files, ranges=_ranges(inventory, read), lost=tuple(lost))
 
 
 def refuse_if_there(state: State) -> None:
@@ -81,16 +75,38 @@ def refuse_if_there(state: State) -> None:
         raise Mistake.at(str(state.path("pki")), "there are keys and certificates already", step)
 
 
-def keep(state: State, found: Found) -> None:
-    """Write it down: all of the PKI takes its place at once."""
+def keep(state: State, found: Found, nodes: Callable[[State], pod_ranges.Ranges] = lambda _: {}) -> pod_ranges.Ranges:
+    """Write it down: all of the PKI takes its place at once. `nodes` asks the cluster, with what was recovered, for its Nodes' ranges."""
     with state.locked():
         refuse_if_there(state)
-        pod_ranges.keep(state, {**pod_ranges.kept(state), **found.ranges})
         with tempfile.TemporaryDirectory(dir=state.root, prefix=".recover-") as directory:
             fresh = State(Path(directory))
             for name, data in found.files.items():
                 fresh.write(name, data)
+            said = nodes(fresh)
+            for name in said.keys() & found.ranges.keys():
+                same(f"the Pod range of {name}", {"its Node": said[name], "the hosts": found.ranges[name]})
+            ranges = {**pod_ranges.kept(state), **said, **found.ranges}
+            pod_ranges.keep(state, ranges)
             fresh.path("pki").rename(state.path("pki"))
+    return ranges
+
+
+def unranged(inventory: Inventory, ranges: pod_ranges.Ranges) -> tuple[str, ...]:
+    """Whose share of the Pods' network is lost."""
+    return tuple(
+        f"the Pod range of {host.name}: neither hosts nor Nodes name it; write what it had into {pod_ranges.FILE} before you push"
+        for host in inventory.on("worker")
+        if host.name not in ranges
+    )
+
+
+def of_nodes(nodes: Answer) -> pod_ranges.Ranges:
+    """The ranges that Nodes have, also those whose worker is in the inventory no more."""
+    if nodes.status != 200:
+        raise Mistake.at("", f"the API server answers {nodes.status} to a question for Nodes")
+    cidrs = {item["metadata"]["name"]: item["spec"].get("podCIDR", "") for item in nodes.json()["items"]}
+    return {name: IPv4Network(cidr) for name, cidr in cidrs.items() if cidr and ":" not in cidr}
 
 
 def declarations_path(declarations: Declarations, request: Request) -> PurePosixPath:

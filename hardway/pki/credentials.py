@@ -74,9 +74,7 @@ def credentials(declarations: Declarations, inventory: Inventory, state: State) 
     wrong = {file: str(pair) for file, pair in pairs.items() if not isinstance(pair, Pair)}
     wrong |= {f"pki/{name}": "is missing" for name, there in (*found.items(), *keys.items()) if not there}
     if wrong:
-        raise Mistake(
-            *(Finding(where=str(state.path(file)), what=what, next_step="`./inv push` issues it") for file, what in wrong.items())
-        )
+        raise Mistake(*(Finding(where=state.where(file), what=what, next_step="`./inv push` issues it") for file, what in wrong.items()))
     good = {file: pair for file, pair in pairs.items() if isinstance(pair, Pair)}
     trusts = {name: kept.trust(found[name], leaves[name].values(), kept.generations(state, name, "retired")) for name in names}
     key_pairs = {one.key_pair: [kept.private(state, file) for file in keys[one.key_pair]] for one in declarations.key_pairs}

@@ -108,7 +108,7 @@ def short_lived(  # noqa: PLR0913, PLR0917 - whose, by whom, until when
     """A client certificate with its key that is never written: for one errand, such as the first administrator's binding."""
     found = kept.generations(state, authority)
     if not found:
-        raise Mistake.at(str(state.path(f"pki/{authority}")), "no authority is here", kept.RESTORE)
+        raise Mistake.at(state.where(f"pki/{authority}"), "no authority is here", kept.RESTORE)
     generation = kept.trust(found, kept.leaves(state, authority).values()).signer
     signer = kept.opened(state, generation.file, found[generation], f"a certificate of {common_name}", unlock)
     request = Request(
@@ -135,18 +135,18 @@ def _signer(declared: Authority, state: State, now: datetime) -> _Signer | None:
     leaves = kept.leaves(state, authority)
     if not found:
         if leaves:
-            where, what = str(state.path(f"pki/{authority}")), "certificates are here, but not the authority that signed them"
+            where, what = state.where(f"pki/{authority}"), "certificates are here, but not the authority that signed them"
             raise Mistake.at(where, what, f"restore pki/{authority}/authority-*.pem from a backup of state/")
         return None
     generation = kept.trust(found, leaves.values()).signer
-    where, pair = str(state.path(generation.file)), found[generation]
+    where, pair = state.where(generation.file), found[generation]
     if declared.signs_in and pair.key is None:
         what, step = ("sealed", "`./inv state.unseal`") if pair.sealed else ("missing", kept.RESTORE)
         raise Mistake.at(where, f"authority {authority}: a daemon signs with its key, which is {what}", step)
     if generation.not_after <= now:
         what = f"authority {authority} has expired on {generation.not_after:%Y-%m-%d}"
         raise Mistake.at(
-            where, what, f"move {state.path(f'pki/{authority}')} away to begin with a new one: every host that trusts it has to be pushed"
+            where, what, f"move {state.where(f'pki/{authority}')} away to begin with a new one: every host that trusts it has to be pushed"
         )
     return _Signer(pair=pair, file=generation.file, leaves=leaves)
 
@@ -196,8 +196,8 @@ def _is_missing(name: str, state: State) -> bool:
     """Whether keys without a certificate have yet to be made. One that was lost is not: what it signed or encrypted would be lost too."""
     files = kept.keys(state, name)
     if not files and state.glob("pki/*/authority-*.pem"):
-        where, what = str(state.path(f"pki/{name}")), "the key is missing, and the cluster's authorities are not"
-        step = f"restore pki/{name} from a backup of state/; if no cluster ever ran with it, remove {state.path('pki')}"
+        where, what = state.where(f"pki/{name}"), "the key is missing, and the cluster's authorities are not"
+        step = f"restore pki/{name} from a backup of state/; if no cluster ever ran with it, remove {state.where('pki')}"
         raise Mistake.at(where, what, step)
     for file in files:
         kept.encryption_key(state, file) if name == "encryption" else kept.private(state, file)

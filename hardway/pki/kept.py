@@ -42,7 +42,7 @@ def generations(state: State, authority: str, kind: Literal["authority", "retire
     """Every generation of an authority that is there, whole or without its key; or of those that are trusted no more."""
     found = {}
     for file in state.glob(f"pki/{authority}/{kind}-*.pem"):
-        where = str(state.path(file))
+        where = state.where(file)
         try:
             pair = Pair.parse(state.read(file))
             if pair.key is None and pair.sealed is None and state.path(apart(file)).exists():
@@ -78,7 +78,7 @@ def apart(file: str) -> str:
 
 def opened(state: State, file: str, pair: Pair, wanted: str, unlock: Unlock) -> Pair:
     """An authority with its key, for what is wanted of it; a Mistake that says which key that is, and where it was looked for."""
-    authority, where = PurePosixPath(file).parent.name, str(state.path(file))
+    authority, where = PurePosixPath(file).parent.name, state.where(file)
     if pair.key:
         return pair
     if pair.sealed is None:
@@ -147,7 +147,7 @@ def private(state: State, file: str) -> Key:
     try:
         return private_key(state.read(file))
     except UnreadableError as unreadable:
-        raise Mistake.at(str(state.path(file)), str(unreadable), RESTORE) from None
+        raise Mistake.at(state.where(file), str(unreadable), RESTORE) from None
 
 
 def encryption_key(state: State, file: str) -> str:
@@ -158,5 +158,5 @@ def encryption_key(state: State, file: str) -> str:
     except ValueError:
         size = 0
     if size != 32:
-        raise Mistake.at(str(state.path(file)), "is no key of 32 bytes in base64", RESTORE)
+        raise Mistake.at(state.where(file), "is no key of 32 bytes in base64", RESTORE)
     return data.decode()

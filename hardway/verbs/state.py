@@ -8,6 +8,7 @@ from pathlib import Path
 from invoke.context import Context
 from invoke.tasks import task
 
+from hardway.errors import Mistake
 from hardway.verbs.program.session import Session
 
 
@@ -56,6 +57,9 @@ def recover(c: Context) -> None:
     """
     from hardway.keeping import reading, recovery
     from hardway.pki import declared
+    from hardway.pki.credentials import credentials
+    from hardway.pod_ranges import Ranges
+    from hardway.remote.cluster import Cluster
     from hardway.state import State
     from hardway.verbs.program.running import machines
 
@@ -63,13 +67,23 @@ def recover(c: Context) -> None:
     state, now = State(session.state), datetime.now(UTC)
     recovery.refuse_if_there(state)
     declarations = declared.load(session.certs)
-    with session.console.step("recover"), machines(session) as reached:
+    with session.console.step("recover") as tell, machines(session) as reached:
+
+        def nodes(fresh: State) -> Ranges:
+            try:
+                have = credentials(declarations, session.inventory, fresh)
+                return recovery.of_nodes(Cluster(session.inventory, have, reached, lambda: have.operator("admin")).api("/api/v1/nodes"))
+            except Mistake as mistake:  # a cluster that is down has its state/ recovered all the same
+                tell(f"the Nodes were not asked for their Pod ranges: {mistake}")
+                return {}
+
         read = reading.ask(session.inventory, declarations, reached)
         found = recovery.recovered(declarations, session.inventory, read, now)
-        recovery.keep(state, found)
-    for loss in found.lost:
+        ranges = recovery.keep(state, found, nodes)
+    lost = (*found.lost, *recovery.unranged(session.inventory, ranges))
+    for loss in lost:
         session.console.result(f"lost: {loss}")
-    session.console.result(f"{state.root}: {len(found.files)} files; {len(found.lost)} losses; `./inv plan` compares it with the machines")
+    session.console.result(f"{state.root}: {len(found.files)} files; {len(lost)} losses; `./inv plan` compares it with the machines")
 
 
 @task(auto_shortflags=False, help={"out": "a directory elsewhere, such as a stick, where the keys go"})

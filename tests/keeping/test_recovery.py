@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from ipaddress import IPv4Network
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hardway import pod_ranges
+from hardway.desired import Answer
 from hardway.errors import Mistake
 from hardway.keeping import recovery
 from hardway.keeping.reading import ENCRYPTION, RANGE, ROUTES, ask
@@ -46,6 +50,10 @@ def recover(pushed: Pushed, fresh: State) -> Callable[[Files], recovery.Found]:
 
 
 Recover = Callable[[Files], recovery.Found]
+
+
+def answer(status: int, body: Any) -> Answer:
+    return Answer(status=status, body=json.dumps(body).encode())
 
 
 def test_a_push_from_what_was_recovered_would_bring_every_host_what_it_has(
@@ -157,7 +165,6 @@ def test_keys_that_no_host_has_are_told_with_what_they_cost(carried: Files, reco
 
     assert "key pair service-account: no host has it" in lost
     assert "Secrets, cannot be read any more" in lost
-    assert "the Pod range of worker-1: no host names it" in lost
 
 
 def test_a_certificate_that_somebody_else_signed_is_not_taken(carried: Files, recover: Recover, fresh: State) -> None:
@@ -215,3 +222,26 @@ def test_a_host_is_asked_for_files_of_the_kit_alone_and_nothing_is_written_there
 
     assert read == {one.name: {PEER: content.decode()}}
     assert host.tree() == before
+
+
+def test_a_range_that_no_host_names_comes_of_its_node_and_else_is_lost(pushed: Pushed, carried: Files, fresh: State) -> None:
+    for files in carried.values():
+        for path in {ROUTES, RANGE} & files.keys():
+            del files[path]
+    found = recovery.recovered(pushed.declarations, pushed.inventory, carried, LATER)
+    items = [{"metadata": {"name": name}, "spec": spec} for name, spec in (("worker-1", {"podCIDR": "10.200.7.0/24"}), ("worker-2", {}))]
+
+    ranges = recovery.keep(fresh, found, lambda _: recovery.of_nodes(answer(200, {"items": items})))
+
+    assert {name: str(one) for name, one in pod_ranges.kept(fresh).items()} == {"worker-1": "10.200.7.0/24"}
+    assert [line.partition(":")[0] for line in recovery.unranged(pushed.inventory, ranges)] == ["the Pod range of worker-2"]
+    with pytest.raises(Mistake, match="answers 403"):
+        recovery.of_nodes(answer(403, {}))
+
+
+def test_a_node_that_disagrees_with_the_hosts_stops_it(pushed: Pushed, carried: Files, fresh: State) -> None:
+    found = recovery.recovered(pushed.declarations, pushed.inventory, carried, LATER)
+
+    with pytest.raises(Mistake, match="the Pod range of worker-1: the hosts disagree: its Node against the hosts"):
+        recovery.keep(fresh, found, lambda _: {"worker-1": IPv4Network("10.200.7.0/24")})
+    assert fresh.glob("**/*") == ()

@@ -379,3 +379,14 @@ def test_a_certificate_that_is_kept_in_memory_alone(state: State, now: datetime)
 def test_nothing_is_signed_without_an_authority(empty: State, now: datetime) -> None:
     with pytest.raises(Mistake, match="no authority is here"):
         issue.short_lived(empty, "kubernetes", "a", None, 5, now)
+
+
+def test_a_draft_is_told_by_the_name_that_stays(declarations: Declarations, inventory: Inventory, state: State, now: datetime) -> None:
+    state.path(PEER).unlink()
+    etcd = ETCD.format(year=now.year)
+    state.write(etcd, Pair.parse(state.read(etcd)).certificate_pem)
+
+    with state.draft() as draft, pytest.raises(Mistake) as refused:
+        issue.ensure(declarations, inventory, draft.state, now)
+
+    assert refused.value.findings[0].where == str(state.path(etcd))

@@ -127,3 +127,16 @@ def test_a_state_that_others_can_read_stops_every_verb(inv: Inv, state: State) -
 
     assert code == 1
     assert f"{state.root}/pki: others than its owner have access (mode 0755); look who could have read it, then `chmod go= " in err
+
+
+@pytest.mark.parametrize("help_", ["--help", "-h"])
+def test_a_verb_that_wants_a_file_takes_no_question_for_one(
+    inv: Inv, state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, help_: str
+) -> None:
+    assert state.root.exists()
+    monkeypatch.chdir(tmp_path)
+
+    code, out, _ = inv("state.backup", help_)
+
+    assert (code, out.splitlines()[0]) == (0, "Usage: ./inv state.backup FILE [--options]")
+    assert not (tmp_path / help_).exists()

@@ -106,6 +106,9 @@ class Cli(Program):
         if "--" in argv and "--complete" not in argv:  # Invoke joins what follows by blanks and loses its quoting
             cut = argv.index("--")
             argv, self.passthrough = argv[:cut], tuple(argv[cut + 1 :])
+        verb = next((word for word in argv[1:] if word in {name for _, name, _ in _verbs(self.contents)}), "")
+        if verb and {"--help", "-h"} & set(argv[argv.index(verb) :]) and "--complete" not in argv:
+            argv = [argv[0], "--help", verb]  # one that wants a file would take it for its name
         self.normalize_argv(argv)
         self.parse_core_args()
         if self.args.version.value:
@@ -185,9 +188,11 @@ class Cli(Program):
                 console.out(f"  {name:{self._width()}}  {_sentence(task)}")
             console.out("")
         console.out("Options, before or after a verb:")
-        for argument in self.core_args()[:6]:
-            value = " PATH" if argument.name in {"inventory", "passphrase-file"} else ""
-            console.out(f"  {f'--{argument.name}{value}':{self._width()}}  {argument.help}")
+        taking = {"inventory", "passphrase-file"}
+        options = {f"--{one.name}{' PATH' if one.name in taking else ''}": one.help for one in self.core_args()[:6]}
+        width = max(self._width(), *map(len, options))
+        for option, text in options.items():
+            console.out(f"  {option:{width}}  {text}")
 
     def print_task_help(self, name: str) -> None:
         context = self.parser.contexts[name]
