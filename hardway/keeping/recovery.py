@@ -20,6 +20,7 @@ from hardway.pki import kept
 from hardway.pki.declared import Declarations
 from hardway.pki.pair import Pair, UnreadableError, leaf, private_key, private_pem, public_pem
 from hardway.pki.request import Request, requests
+from hardway.pki.trust import age
 from hardway.state import State
 
 _KEY = re.compile(r"-\s+name:\s*(key-[0-9]{4}[a-z]+)\n\s+secret:\s*([A-Za-z0-9+/=]+)\s*$", re.MULTILINE)
@@ -124,7 +125,7 @@ def _keyless(found: Mapping[str, Recovered]) -> Iterator[str]:
             if pair.key is None:
                 yield (
                     f"the key of authority {name} ({generation.common_name}), which is on no host: what it signs can be neither issued nor"
-                    f" renewed; bring {kept.apart(generation.file)} back from wherever a copy is, or replace the authority before that ends"
+                    f" renewed; bring {kept.apart(generation.file)} back from wherever a copy is, or `./inv rotate.authority {name}`"
                 )
 
 
@@ -184,11 +185,10 @@ def _key_pairs(declarations: Declarations, inventory: Inventory, read: Read, beg
             raise Mistake.at(f"key pair {one.key_pair}", f"what the hosts have of it is damaged: {unreadable}") from None
         files[f"pki/{one.key_pair}/key-{kept.next_name((), began)}.pem"] = private_pem(key)
         public = same(f"the public keys of {one.key_pair}", on(inventory, read, one.public_in))
-        older = (public or "").replace(public_pem(key).decode(), "").count("-----BEGIN")
-        if older:
-            lost.append(
-                f"key pair {one.key_pair}: {older} older private keys; a push takes their public halves away, and what they signed is void"
-            )
+        others = (public or "").replace(public_pem(key).decode(), "").count("-----BEGIN")
+        if others:
+            what = f"key pair {one.key_pair}: {others} private keys beside the one that signs"
+            lost.append(f"{what}; a push takes their public halves away, and what they signed is void")
     return files, lost
 
 
@@ -202,7 +202,11 @@ def _encryption(declarations: Declarations, read: Read) -> tuple[dict[str, bytes
         return {}, [
             "the keys of encryption at rest: no host has them; what they encrypted in etcd, such as Secrets, cannot be read any more"
         ]
-    return {f"pki/encryption/{name}": secret.encode() for name, secret in keys}, []
+    writes = age(keys[0][0].removeprefix("key-"))
+    names = [
+        name if age(name.removeprefix("key-")) <= writes else name.replace("key-", "next-") for name, _ in keys
+    ]  # as a replacement has left them
+    return {f"pki/encryption/{name}": secret.encode() for name, (_, secret) in zip(names, keys, strict=True)}, []
 
 
 def _ranges(inventory: Inventory, read: Read) -> dict[str, IPv4Network]:

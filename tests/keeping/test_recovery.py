@@ -245,3 +245,26 @@ def test_a_node_that_disagrees_with_the_hosts_stops_it(pushed: Pushed, carried: 
     with pytest.raises(Mistake, match="the Pod range of worker-1: the hosts disagree: its Node against the hosts"):
         recovery.keep(fresh, found, lambda _: {"worker-1": IPv4Network("10.200.7.0/24")})
     assert fresh.glob("**/*") == ()
+
+
+def test_keys_in_the_middle_of_a_replacement_come_back_as_they_were(pushed: Pushed, tmp_path: Path) -> None:
+    state = State(Path(shutil.copytree(pushed.state.root, tmp_path / "kit")))
+    for name in ("next-2026c", "key-2026b", "key-2025z"):
+        state.write(f"pki/encryption/{name}", base64.b64encode(name.encode().ljust(32)))
+    carried = pushed.carried(state)
+    assert carried["controller-1"][ENCRYPTION].count("secret:") == 4
+
+    found = recovery.recovered(pushed.declarations, pushed.inventory, carried, LATER)
+
+    assert {name: found.files[name] for name in found.files if "encryption" in name} == {
+        name: state.read(name) for name in state.glob("pki/encryption/*")
+    }
+
+
+def test_a_public_key_whose_private_half_is_on_no_host_is_told(pushed: Pushed, tmp_path: Path) -> None:
+    state = State(Path(shutil.copytree(pushed.state.root, tmp_path / "kit")))
+    state.write("pki/service-account/key-2025a.pem", private_pem(new_key("ec")))
+
+    lost = recovery.recovered(pushed.declarations, pushed.inventory, pushed.carried(state), LATER).lost
+
+    assert "key pair service-account: 1 private keys beside the one that signs" in "\n".join(lost)
