@@ -34,8 +34,11 @@ def backup(state: State, cluster: str, file: Path, passphrase: bytes, now: datet
         raise Mistake.at(str(file), "is there already", "choose another name: no backup is overwritten")
     if not state.glob("pki/**/*"):
         raise Mistake.at(str(state.root), "there is nothing to keep", "name the inventory of a cluster that was pushed from here")
+    state.refuse_if_loose()
     with state.reading():
-        kept = {name: state.read(name) for name in names(state)}
+        kept = {
+            name: state.path(name).read_bytes() for name in names(state)
+        }  # what is no secret, such as known_hosts, may be read by others
     if strange := [name for name in kept if not _NAME.fullmatch(name)]:
         raise Mistake.at(str(state.path(strange[0])), "is not of this kit by its name", "move it out of state/")
     try:

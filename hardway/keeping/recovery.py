@@ -203,9 +203,8 @@ def _encryption(declarations: Declarations, read: Read) -> tuple[dict[str, bytes
             "the keys of encryption at rest: no host has them; what they encrypted in etcd, such as Secrets, cannot be read any more"
         ]
     writes = age(keys[0][0].removeprefix("key-"))
-    names = [
-        name if age(name.removeprefix("key-")) <= writes else name.replace("key-", "next-") for name, _ in keys
-    ]  # as a replacement has left them
+    later = {name for name, _ in keys if age(name.removeprefix("key-")) > writes}  # as a replacement under way has left them
+    names = [name.replace("key-", "next-") if name in later else name for name, _ in keys]
     return {f"pki/encryption/{name}": secret.encode() for name, (_, secret) in zip(names, keys, strict=True)}, []
 
 

@@ -29,6 +29,7 @@ def state(tmp_path: Path) -> State:
     state = State(tmp_path / "state" / "kit")
     for name, data in FILES.items():
         state.write(name, data)
+    state.path("known_hosts").chmod(0o644)  # as the lab writes it
     return state
 
 
@@ -40,7 +41,7 @@ def kept(state: State, tmp_path: Path) -> Path:
 
 
 def content(state: State) -> dict[str, bytes]:
-    return {name: state.read(name) for name in keeping.names(state)}
+    return {name: state.path(name).read_bytes() for name in keeping.names(state)}
 
 
 def tree(directory: Path) -> dict[str, bytes | None]:
@@ -224,3 +225,11 @@ def test_a_restore_that_is_killed_at_any_step_leaves_the_old_keys_or_the_new(
             break
     assert 1 < steps < 19
     assert content(state) == FILES
+
+
+def test_a_key_that_others_can_read_is_not_backed_up(state: State, tmp_path: Path) -> None:
+    state.path("pki/kubernetes/authority-2026a.pem").chmod(0o644)
+
+    with pytest.raises(Mistake, match=r"authority-2026a\.pem: others than its owner have access"):
+        keeping.backup(state, "kit", tmp_path / "b", b"secret", NOW, CHEAP)
+    assert not (tmp_path / "b").exists()
