@@ -233,3 +233,18 @@ def test_a_key_that_others_can_read_is_not_backed_up(state: State, tmp_path: Pat
     with pytest.raises(Mistake, match=r"authority-2026a\.pem: others than its owner have access"):
         keeping.backup(state, "kit", tmp_path / "b", b"secret", NOW, CHEAP)
     assert not (tmp_path / "b").exists()
+
+
+def test_an_archive_is_read_to_its_own_end_also_where_tar_has_seen_enough(tmp_path: Path) -> None:
+    file, state = tmp_path / "kit.backup", State(tmp_path / "state" / "kit")
+    with file.open("wb") as out:
+        writer = Writer(out, Header.new("kit", NOW, CHEAP), b"secret")
+        with tarfile.open(fileobj=writer, mode="w|") as tar:  # type: ignore[call-overload]
+            tar.addfile(member("pki/good.pem"))
+        writer.write(bytes(300_000))
+        writer.close()
+    file.write_bytes(file.read_bytes()[:-1])
+
+    with pytest.raises(Mistake, match="it was altered or cut short"):
+        keeping.restore(state, "kit", file, lambda: b"secret", NOW)
+    assert not state.root.exists()
