@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -114,15 +114,19 @@ class State:
     def draft(self) -> Iterator[Draft]:
         """A copy of the PKI to issue into; gone afterwards, unless it was kept."""
         self._make_directory(self.root)
-        with tempfile.TemporaryDirectory(dir=self.root, prefix=".draft-") as directory:
-            copy = State(Path(directory), original=self.root)
-            with self.reading():
-                base = {name: self.read(name) for name in self.glob(PKI)}
-            for name, data in base.items():
-                path = copy.path(name)
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                path.touch(mode=0o600)
-                path.write_bytes(data)
+        with self.reading():
+            base = {name: self.read(name) for name in self.glob(PKI)}
+        with ExitStack() as stack:
+            try:
+                directory = stack.enter_context(tempfile.TemporaryDirectory(dir=self.root, prefix=".draft-"))
+                copy = State(Path(directory), original=self.root)
+                for name, data in base.items():
+                    path = copy.path(name)
+                    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    path.touch(mode=0o600)
+                    path.write_bytes(data)
+            except OSError as error:
+                raise Mistake.at(str(self.root), f"cannot be written: {error.strerror}") from error
             yield Draft(state=copy, original=self, base=base)
 
     def _make_directory(self, directory: Path) -> None:

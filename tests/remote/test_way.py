@@ -19,6 +19,7 @@ from hardway.remote.ssh.keys import Ask, nobody
 from hardway.remote.ssh.way import way
 from tests.remote.sshd import Sshd, make_key, start
 
+pytestmark = pytest.mark.lab  # too slow for the quick tests: many keys are made
 WORD = "secret"
 RELAY = """
 import os, socket, sys, threading

@@ -53,7 +53,10 @@ class SshChannel:
         """Write all of it; Paramiko's own sendall copies what is left after each packet."""
         left = memoryview(data)
         while left:
-            sent = self.channel.send(bytes(left[:PACKET]))
+            try:
+                sent = self.channel.send(bytes(left[:PACKET]))
+            except EOFError as error:  # Paramiko's word for a connection that went at that moment
+                raise ConnectionResetError("the connection was lost") from error
             if not sent:
                 raise ConnectionResetError("the channel is closed")
             left = left[sent:]
