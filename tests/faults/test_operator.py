@@ -18,11 +18,15 @@ from hardway.components import installed
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, load
 from hardway.pki import declared, issue
+from hardway.pki.credentials import credentials
 from hardway.pki.pair import new_key, private_pem
 from hardway.pki.request import requests
 from hardway.preflight import Case
+from hardway.push import objects
+from hardway.remote.cluster import Cluster
 from hardway.state import State
-from tests.faults.fleet import INVENTORY, ROOT
+from tests.faults.fleet import INVENTORY, OLD, ROOT, Fleet
+from tests.faults.fleet import LEAF as FLEETS_LEAF
 from tests.faults.test_host import mounted, remounted, wants_root
 from tests.remote.fakehost import FakeHost
 from tests.remote.test_facts import LISTENS, TCP, write
@@ -107,7 +111,11 @@ def test_fault_15_a_key_that_is_not_the_certificates(state: State, now: datetime
 def test_fault_16_the_key_of_an_authority_is_missing(state: State, now: datetime) -> None:
     file = authority(state, "etcd")
     state.write(file, state.read(file).replace(_key(state.read(file)), b""))
-    assert f"{state.path(file)}: authority etcd: its key is missing; restore it from a backup" in refused(state, now)
+    assert ensure(state, now) == {}  # what issues nothing does without
+    state.remove(LEAF)
+    said = refused(state, now)
+    assert f"{state.path(file)}: authority etcd: its key is missing" in said
+    assert "restore it from a backup of state/" in said
     assert state.glob("pki/etcd/authority-*.pem") == (file,)  # no new one was made
 
 
@@ -142,6 +150,19 @@ def _key(pem: bytes) -> bytes:
     found = re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----\n", pem, re.DOTALL)
     assert found
     return found[0]
+
+
+def test_fault_27_no_api_server_answers(state: State, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a push brings is compared with nothing, and the hosts have theirs first."""
+
+    def dial(*_: object) -> None:
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(Cluster, "dial", dial)
+    cluster = Cluster(INVENTORY, credentials(DECLARATIONS, INVENTORY, state), fleet.machines, lambda: pytest.fail("no errand"))
+    assert {change.why for change in objects.survey(cluster).changes} == {objects.UNKNOWN}
+    cluster.close()
+    fleet.converges({**OLD, FLEETS_LEAF: b"renewed key\n"})
 
 
 BAD = {
