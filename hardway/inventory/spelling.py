@@ -27,6 +27,8 @@ class Spelling:
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+# What YAML 1.1 and 1.2 take for a truth value, a number, a date or nothing: https://yaml.org/type/
+_NO_TEXT = r"true|false|yes|no|on|off|y|n|null|[0-9][0-9.-]*(?:e[0-9-]+)?|0[xob][0-9a-f]+"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}"
 _JUMP = rf"(?:{_USER}@)?{_HOST}(?::[0-9]{{1,5}})?"
 
@@ -54,6 +56,9 @@ def check(draft: Draft) -> Iterator[Finding]:
     for at, text, spelling in _texts(draft):
         if not spelling.fits(text):
             yield Finding(where=draft.where(*at), what=f"{shown(text)} {spelling.what}", next_step=spelling.next_step)
+        elif spelling in {LABEL, DOMAIN} and re.fullmatch(_NO_TEXT, text):
+            what = f"{shown(text)} is no text to a daemon that reads it in YAML"
+            yield Finding(where=draft.where(*at), what=what, next_step="take a name that is no number and no word such as yes, on or null")
     for name in draft.hosts:
         if name == "localhost":
             yield Finding(where=draft.where("hosts", name), what="localhost is every machine's name for itself", next_step="choose another")

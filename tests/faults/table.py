@@ -71,10 +71,8 @@ FAULTS: Mapping[int, Fault] = {
     21: Fault("one etcd member is lost with its data", "taken out and added again as a learner", "no verb for it yet"),
     22: Fault("etcd's quorum is lost", "nothing by itself; `./inv etcd.restore FILE --yes`", f"{LATER}to be run on a cluster"),
     23: Fault("etcd has no space left (alarm)", "the push stops at etcd's gate with the alarm", f"{LATER}to be run on a cluster"),
-    24: Fault("a corrupt snapshot", "refused before anything stops", f"{LATER}as a fault on a cluster; tests/snapshot has the refusal"),
-    25: Fault(
-        "a snapshot of another cluster, or without its key", "refused", f"{LATER}as a fault on a cluster; tests/snapshot has the refusal"
-    ),
+    24: Fault("a corrupt snapshot", "refused before anything stops"),
+    25: Fault("a snapshot of another cluster, or without its encryption key", "refused before anything stops"),
     26: Fault("an API server is killed during a rotation", "the gate stays closed, the run stops", f"{LATER}comes with rotation"),
     27: Fault("no API server answers", "certificates are brought to the hosts all the same"),
     28: Fault("the kit is killed in the middle of a rotation", "the next run goes on from what is there", f"{LATER}comes with rotation"),
@@ -83,8 +81,14 @@ FAULTS: Mapping[int, Fault] = {
     31: Fault("the lock's holder was killed", "the lock is free: it cannot be stale, so there is nothing to break"),
     32: Fault("a bad inventory", "all that is wrong at once, each with its line, before any SSH"),
     33: Fault("a mistyped key or flag", "refused, with what was meant", "a flag's own name is known to its daemon alone: see 34"),
-    34: Fault("a unit that does not start", "goes back to the files before"),
-    35: Fault("a unit that starts and crashes again and again", "goes back to the files before"),
+    34: Fault(
+        "a unit that does not start",
+        "goes back to the files that it was proved with; told with its journal",
+    ),
+    35: Fault(
+        "a unit that starts and crashes again and again",
+        "goes back to the files that it was proved with; told with its journal",
+    ),
     36: Fault("a port in use", "told with program and process; one of ours may hold it"),
     37: Fault("a kernel that lacks a module or a setting", "told before anything is changed"),
     38: Fault("swap is on; control groups of version 1", "swap is refused on workers; version 1 is a warning"),

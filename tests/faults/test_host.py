@@ -13,7 +13,8 @@ import pytest
 
 from hardway.errors import Mistake
 from hardway.inventory import Host
-from tests.faults.fleet import CONFIG, HOSTS, LEAF, NEW, OLD, Fleet
+from tests.faults.fleet import CONFIG, HOSTS, LEAF, NEW, OLD, UNIT, Fleet
+from tests.remote.fakehost import SYSTEMCTL
 
 pytestmark = pytest.mark.lab
 FIRST, SECOND, THIRD = HOSTS
@@ -119,16 +120,54 @@ def test_fault_30_two_operators_at_once(fleet: Fleet) -> None:
     fleet.converges(NEW)
 
 
-def test_a_red_gate_stops_the_push_and_the_restart_stays_owed(fleet: Fleet) -> None:
-    """What each fault above stands on: the hosts after it are left alone, and the next run knows."""
+def judging(fleet: Fleet, bad: str) -> None:
+    """Let systemd's stand-in do something else with the new files: its own words, once a unit is restarted with them."""
+    for host in fleet.hosts.values():
+        host.program("systemctl", f'{SYSTEMCTL}case $1 in restart) ! grep -q new "$HARDWAY_ROOT{CONFIG}" || {{ {bad}; }} ;; esac\n')
 
+
+def mended(fleet: Fleet) -> None:
+    for host in fleet.hosts.values():
+        host.program("systemctl", SYSTEMCTL)
+        host.unit(UNIT)
+
+
+def test_fault_34_a_unit_that_does_not_start(fleet: Fleet) -> None:
+    judging(fleet, 'echo "Job for it failed." >&2; exit 1')
+    said = fleet.refused(NEW)
+    assert f"{FIRST.name}: {UNIT}: restart failed: Job for it failed." in said
+    assert "listen tcp :2379: bind: address already in use" in said  # its journal's last lines
+    assert "went back to its files before, and is well again; no other host was changed after it" in said
+    assert [fleet.carried(host) for host in HOSTS] == [OLD, OLD, OLD]
+    assert (fleet.restarts(FIRST), fleet.restarts(SECOND)) == (2, 0)
+    mended(fleet)
+    fleet.converges(NEW)
+
+
+def test_fault_35_a_unit_that_starts_and_crashes(fleet: Fleet) -> None:
+    judging(fleet, f"sed -i s/=active/=failed/ $HARDWAY_ROOT/units/{UNIT}; exit 0")
+    for host in fleet.hosts.values():  # and is up again with the old ones
+        start = f'case $1 in restart) sed -i s/=failed/=active/ "$HARDWAY_ROOT/units/{UNIT}" ;; esac'
+        host.program("systemctl", (host.base / "bin" / "systemctl").read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{start}\n"))
+    said = fleet.refused(NEW)
+    assert f"{FIRST.name}: {UNIT}: it does not stay up: it is failed" in said
+    assert "went back to its files before, and is well again" in said
+    assert [fleet.carried(host) for host in HOSTS] == [OLD, OLD, OLD]
+    assert fleet.restarts(SECOND) == 0
+    mended(fleet)
+    fleet.converges(NEW)
+
+
+def test_a_red_gate_stops_the_push_before_the_next_host(fleet: Fleet) -> None:
     def ask(_: object, host: Host) -> str | None:
         return "it is not ready" if host == SECOND and fleet.carried(SECOND) == NEW else None
 
     fleet.ask = ask
-    assert "gate healthy: still closed" in fleet.refused(NEW)
-    assert [fleet.carried(host) for host in HOSTS] == [NEW, NEW, OLD]
-    assert fleet.machine(SECOND).observe(frozenset()).owed
+    said = fleet.refused(NEW)
+    assert "gate healthy: still closed" in said
+    assert "went back to its files before" in said
+    assert [fleet.carried(host) for host in HOSTS] == [NEW, OLD, OLD]
+    assert (fleet.restarts(SECOND), fleet.restarts(THIRD)) == (2, 0)  # with the new files, and with the old ones again
     fleet.ask = lambda _live, _host: None
     fleet.converges(NEW)
 

@@ -27,6 +27,7 @@ pytestmark = [
 ]
 SUITES = {"bookworm": 252, "trixie": 257}  # Debian's -> its systemd
 ETC = PurePosixPath("/etc/hardway-test/a b")
+UP = "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nInvocationID=f00d\nNRestarts=0\n"
 BINARY = PurePosixPath("/usr/local/bin/hardway-test")
 
 
@@ -71,6 +72,8 @@ def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     for name, text in (("systemctl", SYSTEMCTL.replace("252 (252.39-1~deb12u2)", str(SUITES[request.param]))), ("journalctl", JOURNALCTL)):
         (root / "stand-in" / name).write_text(text)
         (root / "stand-in" / name).chmod(0o755)
+    (root / "units").mkdir()
+    (root / "units" / "x.service").write_text(UP)
     yield Machine(name=request.param, line=Chroot(root))
     shutil.rmtree(root)
 
