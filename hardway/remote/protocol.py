@@ -93,12 +93,11 @@ def command(*, nonce: str, root: str, shell: str = "sh", sudo: bool = False, tty
     Not `sh -s`: dash reads ahead and swallows what follows the script. Words without a quote or a backslash in them,
     so that a login shell that is not POSIX passes them on. A terminal changes no byte.
     """
-    raw = "stty raw -echo; "
-    boot = f'{raw if tty else ""}echo ready "$0"; eval "$(head -c "$1")"'
+    boot = 'echo ready "$0"; eval "$(head -c "$1")"'
     words = [*shell.split(), "-c", boot, nonce, str(len(SCRIPT)), root]
     if sudo:  # without a password it asks for none, and else by these words
         words = ["sudo", "-S", "-p", prompt(nonce), "--", *words]
-    return shlex.join(["sh", "-c", f'{raw}exec "$@"', "sh", *words] if tty else words)
+    return shlex.join(["sh", "-c", 'stty raw -echo; exec "$@"', "sh", *words] if tty else words)
 
 
 def ready(nonce: str) -> bytes:
