@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -43,8 +43,10 @@ def recorded(way: Way) -> dict[str, paramiko.PKey]:
     return {}
 
 
-def record(keys: Iterable[HostKey], known_hosts: Path) -> None:
-    """Write the keys down in place of what was known of these hosts; the file is replaced whole."""
+def record(keys: Sequence[HostKey], known_hosts: Path) -> None:
+    """Write the keys down in place of what was known of these hosts; the file is replaced whole, and left alone if there are none."""
+    if not keys:
+        return
     kept = _loaded(known_hosts) if known_hosts.exists() else paramiko.HostKeys()
     for one in keys:
         if kept.lookup(one.way.known_as):
