@@ -1,0 +1,94 @@
+"""Traffic on a real cluster: nothing to be seen when nothing happens, and each outage as long as it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from hardway.components import kube_apiserver, kube_apiserver_lb
+from hardway.smoke.removal import NAMESPACES
+from hardway.traffic import Beside, Report, running
+from hardway.verbs.program.console import Console
+from hardway.verbs.program.session import Session
+from hardway.verbs.traffic import ours
+from tests.lab.conftest import LabCluster
+from tests.lab.sabotage import until
+
+pytestmark = pytest.mark.lab
+
+KINDS = {"get", "list", "put", "post", "delete", "watch", "exec", "logs", "webhook", "metrics", "service", "service_account"}
+AROUND = 3.0  # seconds of load before and after what is done to the cluster
+
+
+def wait(seconds: float) -> None:
+    time.sleep(seconds)  # of load: what is measured is what happens in it
+
+
+@contextmanager
+def loaded(cluster: LabCluster) -> Iterator[Beside]:
+    with running(ours(Session.of(cluster.inventory, Console()), print), print) as load:
+        wait(AROUND)
+        yield load
+
+
+def finished(load: Beside) -> Report:
+    wait(AROUND)
+    report = load.finish()
+    print(json.dumps(report.document, indent=1))
+    return report
+
+
+def nothing_left(cluster: LabCluster) -> str | None:
+    items = cluster.live.api(NAMESPACES).json()["items"]
+    left = [item["metadata"]["name"] for item in items if item["metadata"]["name"].startswith("hardway-traffic")]
+    return f"{left} are there" if left else None
+
+
+def test_a_quiet_run_has_no_failure_and_what_was_planned_of_each_kind(cluster: LabCluster) -> None:
+    done = cluster.inv("traffic", "--for", "10s", "--json", "-")
+
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    assert (document["client_visible_failures"], document["raw_failures"], document["failures"]) == (0, 0, [])
+    assert (set(document["by_kind"]), document["left_out"]) == (KINDS, {})
+    assert all(one["requests"] >= one["planned"] > 0 for one in document["by_kind"].values())
+    assert document["requests"] / document["seconds"] >= 50
+    assert nothing_left(cluster) is None
+
+
+def test_a_balancer_that_is_away_for_two_seconds_shows(cluster: LabCluster) -> None:
+    balancer, unit = cluster.inventory.on("loadbalancer")[0], kube_apiserver_lb.COMPONENT.unit
+    with loaded(cluster) as load:
+        cluster.live.run(balancer, "systemctl", "stop", unit)
+        wait(2)
+        cluster.live.run(balancer, "systemctl", "start", unit)
+        report = finished(load)
+
+    assert report.visible > 0
+    assert report.raw >= report.visible
+    assert not report.green
+    assert 2 <= report.gap <= 8
+    assert any(one["cause"] == "connect: connection refused" for one in report.failures)
+
+
+def test_an_api_server_that_is_killed_shows_by_its_name(cluster: LabCluster) -> None:
+    victim, unit = cluster.controller(2), kube_apiserver.COMPONENT.unit
+    with loaded(cluster) as load:
+        cluster.live.run(victim, "systemctl", "kill", "--signal=KILL", unit)
+        report = finished(load)
+    until(lambda: kube_apiserver.ready(cluster.live, victim) is None)
+
+    assert report.raw > 0
+    assert {one["instance"] for one in report.failures} & {victim.name}
+    assert {one["instance"] for one in report.failures} <= {victim.name, ""}
+    assert 0 < report.gap <= 12
+
+
+def test_ctrl_c_leaves_nothing(cluster: LabCluster) -> None:
+    with pytest.raises(KeyboardInterrupt), loaded(cluster):
+        raise KeyboardInterrupt
+    assert nothing_left(cluster) is None
