@@ -22,7 +22,7 @@ LAYERS = [
     {"plan", "preflight"},
     {"remote"},
     {"push", "proof"},
-    {"certs", "keeping", "leaving", "rotate", "smoke", "snapshot", "status", "traffic"},
+    {"certs", "keeping", "leaving", "restart", "rotate", "smoke", "snapshot", "status", "traffic"},
     {"verbs"},
     {"tasks"},
 ]

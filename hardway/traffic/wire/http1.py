@@ -80,12 +80,14 @@ class Http1:
         try:
             while (event := self._state.next_event()) is h11.NEED_DATA:
                 data = receive(self._sock, deadline)
+                if not data and self._state.their_state is not h11.SEND_BODY:
+                    raise self._lost("closed")
                 self._heard = self._heard or bool(data)
                 self._state.receive_data(data)
         except OSError as error:
             raise self._lost(said(error), cut=not silent(error)) from error
         except h11.RemoteProtocolError as error:
-            raise self._lost(str(error)) from error
+            raise self._lost("closed before the answer was whole" if self._state.trailing_data[1] else str(error)) from error
         if isinstance(event, h11.ConnectionClosed):
             raise self._lost("closed")
         return event  # type: ignore[return-value]  # NEED_DATA is asked for above
