@@ -18,6 +18,7 @@ from hardway.traffic.wire.http1 import Http1
 from hardway.traffic.wire.http2 import Http2
 
 WITHIN = 15.0  # seconds for one answer
+LATER = 5.0  # seconds that a client waits where it is told to
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
 
 
@@ -29,6 +30,7 @@ class Reply:
     body: bytes
     instance: str
     replayed: bool = False
+    later: float | None = None  # seconds after which the server wants to be asked again
 
     def json(self) -> Any:
         """The body, parsed."""
@@ -41,6 +43,20 @@ Wrong = Callable[[Reply], str | None]  # what is wrong with an answer; None if n
 def replayable(method: str, lost: Lost) -> bool:
     """Whether a request may be asked again by itself: it changes nothing twice, or the server says that it has not begun."""
     return lost.untouched or (method in IDEMPOTENT and lost.cut and lost.reached in {Reached.HANDSHAKE, Reached.REQUEST})
+
+
+def turned_away(reply: Reply) -> bool:
+    """Whether a server has refused to begin, and says when it or another will: https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3."""
+    return reply.status in {429, 503} and reply.later is not None and reply.later <= LATER
+
+
+def told(reply: Reply) -> str:
+    """An answer in one line: its status and what it says of itself."""
+    try:
+        message = str(reply.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        message = reply.body.decode(errors="replace")
+    return f"status {reply.status}: {' '.join(message.split())[:200]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +136,17 @@ class Client:
 
     def _answered(self, kind: str, method: str, once: Callable[..., Reply]) -> Reply | None:
         try:
-            return once()
+            reply = once()
         except Lost as lost:
             again = self._replays and replayable(method, lost)
             self._fail(kind, method, lost.instance, str(lost), visible=not again, replayed=again)
-        if not again:
-            return None
+            if not again:
+                return None
+        else:
+            if not (self._replays and turned_away(reply)):
+                return reply
+            self._fail(kind, method, reply.instance, f"{told(reply)}; it wants to be asked again", visible=False, replayed=True)
+            time.sleep(reply.later or 0)
         try:
             return once(replayed=True)
         except Lost as lost:
@@ -147,14 +168,14 @@ class Client:
         headers = {"Accept": "application/json", **identity.headers, **({"Content-Type": "application/json"} if body is not None else {})}
         data = b"" if body is None else json.dumps(body).encode()
         try:
-            status = wire.begin(Ask(method=method, path=identity.prefix + path, headers=headers, body=data), WITHIN)
+            head = wire.begin(Ask(method=method, path=identity.prefix + path, headers=headers, body=data), WITHIN)
             content = b"".join(wire.pieces(WITHIN))
         except BaseException:
             self.close()
             raise
         if not self._kept:
             self.close()
-        return Reply(status=status, body=content, instance=wire.instance, replayed=replayed)
+        return Reply(status=head.status, body=content, instance=wire.instance, replayed=replayed, later=head.later)
 
     def _connected(self) -> tuple[Wire, Identity]:
         """A change of identity happens here, between two requests: the old connection is idle now, so nothing is lost with it."""
@@ -186,7 +207,7 @@ def expecting(*statuses: int, again: tuple[int, ...] = ()) -> Wrong:
     def wrong(reply: Reply) -> str | None:
         if reply.status in statuses or (reply.replayed and reply.status in again):
             return None
-        return f"status {reply.status}: {reply.body[:200].decode(errors='replace')}"
+        return told(reply)
 
     return wrong
 

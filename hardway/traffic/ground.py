@@ -13,7 +13,7 @@ from hardway.desired import EXPIRES, MANAGED_BY
 from hardway.errors import Mistake
 from hardway.pki.pair import Pair, leaf, root
 from hardway.pki.request import Request
-from hardway.traffic.client import Client, Reply, patiently
+from hardway.traffic.client import Client, Reply, patiently, told
 from hardway.traffic.inside import NAME, PORT, WEBHOOK_PORT, pods
 from hardway.traffic.settings import Settings
 from hardway.traffic.wire.connection import Lost
@@ -166,7 +166,7 @@ def unmutated(reply: Reply) -> str | None:
     """None if the webhook has been at what came back."""
     if reply.status == 201 and reply.json().get("data", {}).get("mutation-stage-1") == "yes":
         return None
-    return f"status {reply.status}, and the webhook has not changed it: {reply.body[:200].decode(errors='replace')}"
+    return f"the webhook has not changed it: {told(reply)}"
 
 
 def _pair(name: str) -> tuple[Pair, Pair]:
@@ -182,7 +182,7 @@ def _post(client: Client, path: str, body: Mapping[str, Any]) -> Mapping[str, An
     except Lost as lost:
         raise Mistake.at(f"POST {path}", f"no answer: {lost}") from None
     if reply.status != 201:
-        raise Mistake.at(f"POST {path}", f"status {reply.status}: {_message(reply)}")
+        raise Mistake.at(f"POST {path}", told(reply))
     document: Mapping[str, Any] = reply.json()
     return document
 
@@ -202,10 +202,3 @@ def _unready(client: Client, path: str) -> str | None:
 def _unsaid(client: Client, path: str, word: str) -> str | None:
     reply = client.ask("GET", path)
     return None if reply.status == 200 and word in reply.body.decode(errors="replace") else f"its log says nothing yet: {reply.status}"
-
-
-def _message(reply: Reply) -> str:
-    try:
-        return str(reply.json().get("message", ""))
-    except ValueError:
-        return reply.body[:200].decode(errors="replace")

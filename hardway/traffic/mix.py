@@ -6,9 +6,8 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from hardway.traffic.client import Client, Reply, Wrong, expecting
+from hardway.traffic.client import Client, Reply, Wrong, expecting, told
 from hardway.traffic.ground import METRICS, Ground, configmap, hooked, unmutated
 from hardway.traffic.inside import EACH, NAME
 from hardway.traffic.watch import Written
@@ -118,8 +117,7 @@ def _post_delete(maps: str, name: str, numbers: Iterator[int]) -> Work:
 
 def _saying(expected: bytes) -> Wrong:
     def wrong(reply: Reply) -> str | None:
-        said: Any = reply.body[:200].decode(errors="replace")
-        return None if (reply.status, reply.body) == (200, expected) else f"status {reply.status}: {said}"
+        return None if (reply.status, reply.body) == (200, expected) else told(reply)
 
     return wrong
 

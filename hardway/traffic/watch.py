@@ -60,7 +60,7 @@ class Watch:
                     self._last = self._listed(wire, identity.prefix, identity.headers)
                     self._first = self._first or self._last
                 query = f"&watch=true&resourceVersion={self._last}&timeoutSeconds={LASTS}"
-                status = wire.begin(Ask(method="GET", path=identity.prefix + self._path + query, headers=identity.headers), WITHIN)
+                status = wire.begin(Ask(method="GET", path=identity.prefix + self._path + query, headers=identity.headers), WITHIN).status
                 self.begun.set()
                 for line in _lines(wire.pieces(LASTS + WITHIN, TICK)):
                     if line and status == 200:
@@ -89,7 +89,7 @@ class Watch:
                 self._fail("", f"the event of resourceVersion {version} was lost", visible=True)
 
     def _listed(self, wire: Wire, prefix: str, headers: Mapping[str, str]) -> int:
-        status = wire.begin(Ask(method="GET", path=f"{prefix}{self._path}&limit=1", headers=headers), WITHIN)
+        status = wire.begin(Ask(method="GET", path=f"{prefix}{self._path}&limit=1", headers=headers), WITHIN).status
         body = b"".join(wire.pieces(WITHIN))
         if status != 200:
             raise Lost(Reached.RESPONSE, f"status {status}: {body[:200].decode(errors='replace')}", instance=wire.instance)

@@ -159,10 +159,13 @@ class ApiServer:
                 return
             if trouble == "silence":
                 time.sleep(0.5)
-            status, document, events = self.answer(method, path, body, trouble)
+            later = [("Retry-After", "0")] if trouble.endswith("later") else []
+            status, document, events = self.answer(method, path, body, trouble.removesuffix("later"))
             data = b"" if events else json.dumps(document).encode()
             length = ("Transfer-Encoding", "chunked") if events else ("Content-Length", str(len(data)))
-            sock.sendall(state.send(h11.Response(status_code=status, headers=[length, ("Content-Type", "application/json")])) or b"")
+            sock.sendall(
+                state.send(h11.Response(status_code=status, headers=[length, ("Content-Type", "application/json"), *later])) or b""
+            )
             if trouble == "half":
                 sock.sendall(data[: len(data) // 2])
                 return
@@ -203,15 +206,24 @@ class ApiServer:
                         return
                     if trouble == "drain":  # it goes, and answers what has come
                         sock.sendall(state.data_to_send() + _goaway(event.stream_id))
-                    self._answer2(sock, state, event.stream_id, self.answer(method, path, bodies[event.stream_id], trouble))
+                    later = [(b"retry-after", b"0")] if trouble.endswith("later") else []
+                    answer = self.answer(method, path, bodies[event.stream_id], trouble.removesuffix("later"))
+                    self._answer2(sock, state, event.stream_id, answer, later)
                     if trouble == "drain":
                         _leave(sock)
                         return
             sock.sendall(state.data_to_send())
 
-    def _answer2(self, sock: ssl.SSLSocket, state: H2Connection, stream: int, answer: tuple[int, Any, Iterator[bytes] | None]) -> None:
+    def _answer2(
+        self,
+        sock: ssl.SSLSocket,
+        state: H2Connection,
+        stream: int,
+        answer: tuple[int, Any, Iterator[bytes] | None],
+        later: list[tuple[bytes, bytes]],
+    ) -> None:
         status, document, events = answer
-        state.send_headers(stream, [(b":status", str(status).encode()), (b"content-type", b"application/json")])
+        state.send_headers(stream, [(b":status", str(status).encode()), (b"content-type", b"application/json"), *later])
         sock.sendall(state.data_to_send())
         for event in events or ():
             state.send_data(stream, event)

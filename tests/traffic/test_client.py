@@ -97,6 +97,19 @@ def test_a_wrong_answer_is_a_failure_and_not_asked_for_again(there: There, statu
     assert f"status {status}" in there.ledger.failures[0].cause
 
 
+@BOTH
+@pytest.mark.parametrize("status", ["429", "503"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_who_is_turned_away_and_told_when_to_come_again_does_so_once(there: There, method: str, status: str, protocol: str) -> None:
+    there.server.troubles.append((method, f"{status}later"))
+    assert ask(there, method, protocol) == [True]
+    assert counts(there) == (1, 1, 1, 0)
+
+    there.server.troubles.extend([(method, f"{status}later")] * 2)
+    assert ask(there, method, protocol) == [False]
+    assert counts(there) == (2, 3, 2, 1)
+
+
 @pytest.mark.parametrize("how", ["refused", "goaway"])
 def test_what_an_http2_server_says_that_it_has_not_begun_is_asked_again_even_a_post(there: There, how: str) -> None:
     there.server.troubles.append(("POST", how))

@@ -6,9 +6,9 @@ import enum
 import socket
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 CONNECT = 5.0  # seconds
 PIECE = 1 << 16
@@ -46,13 +46,27 @@ class Ask:
     body: bytes = b""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """How an answer begins."""
+
+    status: int
+    later: float | None = None  # seconds after which the server wants to be asked again
+
+    @classmethod
+    def of(cls, status: int, headers: Iterable[tuple[bytes, bytes]]) -> Self:
+        """Of header names in lower case."""
+        later = dict(headers).get(b"retry-after", b"")
+        return cls(status=status, later=float(later) if later.isdigit() else None)
+
+
 class Wire(Protocol):
     """A connection that carries one request after the other."""
 
     instance: str  # which API server is at its other end
 
-    def begin(self, ask: Ask, within: float) -> int:
-        """Send a request; the status of the answer that begins within so many seconds. Raises Lost."""
+    def begin(self, ask: Ask, within: float) -> Head:
+        """Send a request; the answer that begins within so many seconds. Raises Lost."""
         ...
 
     def pieces(self, within: float, tick: float | None = None) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import h11
 
-from hardway.traffic.wire.connection import Ask, Lost, Reached, receive, said, silent, waiting
+from hardway.traffic.wire.connection import Ask, Head, Lost, Reached, receive, said, silent, waiting
 
 
 class Http1:
@@ -21,7 +21,7 @@ class Http1:
         self._state = h11.Connection(h11.CLIENT)
         self._heard = False  # a byte of the answer
 
-    def begin(self, ask: Ask, within: float) -> int:
+    def begin(self, ask: Ask, within: float) -> Head:
         headers = [("Host", self._host), *ask.headers.items()]
         if ask.body:
             headers.append(("Content-Length", str(len(ask.body))))
@@ -37,8 +37,8 @@ class Http1:
         deadline = time.monotonic() + within
         while not isinstance(event := self._next(deadline), h11.Response):
             if isinstance(event, h11.InformationalResponse) and event.status_code == 101:
-                return 101
-        return event.status_code
+                return Head(status=101)
+        return Head.of(event.status_code, event.headers)
 
     def pieces(self, within: float, tick: float | None = None) -> Iterator[bytes]:
         deadline = time.monotonic() + within

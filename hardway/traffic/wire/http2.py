@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 from h2.exceptions import ProtocolError
 
-from hardway.traffic.wire.connection import Ask, Lost, Reached, receive, said, silent, waiting
+from hardway.traffic.wire.connection import Ask, Head, Lost, Reached, receive, said, silent, waiting
 
 HEADER = 9  # bytes before a frame's payload: https://www.rfc-editor.org/rfc/rfc9113#section-4.1
 GOAWAY = 7  # type of a frame
@@ -37,7 +37,7 @@ class Http2:
         self._state.initiate_connection()
         self._state.increment_flow_control_window(ROOM)
 
-    def begin(self, ask: Ask, within: float) -> int:
+    def begin(self, ask: Ask, within: float) -> Head:
         self._heard, self._ended, self._data = False, False, []
         self._stream = self._state.get_next_available_stream_id()
         pseudo = ((":method", ask.method), (":scheme", "https"), (":authority", self._host), (":path", ask.path))
@@ -50,7 +50,8 @@ class Http2:
         while True:
             for event in self._hear(deadline):
                 if isinstance(event, ResponseReceived):
-                    return int(dict(event.headers or ())[b":status"])
+                    headers = event.headers or []
+                    return Head.of(int(dict(headers)[b":status"]), headers)
 
     def pieces(self, within: float, tick: float | None = None) -> Iterator[bytes]:
         deadline = time.monotonic() + within

@@ -26,7 +26,7 @@ def run(wire: Wire, path: str, headers: Mapping[str, str], within: float) -> tup
         "Sec-WebSocket-Key": base64.b64encode(secrets.token_bytes(16)).decode(),
         "Sec-WebSocket-Protocol": PROTOCOL,
     }
-    status = wire.begin(Ask(method="GET", path=path, headers={**headers, **upgrade}), within)
+    status = wire.begin(Ask(method="GET", path=path, headers={**headers, **upgrade}), within).status
     if status != SWITCHING:
         return status, b"".join(wire.pieces(within))
     said = b""
