@@ -15,6 +15,7 @@ from hardway.traffic.settings import Settings
 PORT = 8080  # of agnhost's netexec
 WEBHOOK_PORT = 8443
 NAME = "hardway-traffic"
+LATE = 1.5  # seconds between two calls, of which one is to come each second: the first of them took so long
 EACH = 5  # hundredths of a second between two requests to the Service
 
 # $1 the Service. Times are hundredths of a second of the machine's own clock, which the shell reads without starting a program.
@@ -109,7 +110,7 @@ def polls(log: str, year: int) -> Iterator[Line]:
             continue
         if begun is not None:  # the one before it went well: nothing was said of it
             ever = True
-            yield begun, begun, ""
+            yield begun, at if at - begun > LATE else begun, ""
         begun = at
 
 

@@ -88,6 +88,30 @@ def test_an_api_server_that_is_killed_shows_by_its_name(cluster: LabCluster) -> 
     assert 0 < report.gap <= 12
 
 
+@pytest.mark.parametrize(
+    "component",
+    [
+        "kube-apiserver",
+        "etcd",
+        "kube-apiserver-lb",
+        *(pytest.param(name, marks=pytest.mark.full) for name in ("kube-controller-manager", "kube-scheduler", "containerd", "kube-proxy")),
+    ],
+)
+def test_no_client_sees_a_restart(cluster: LabCluster, component: str) -> None:
+    done = cluster.inv("restart", component, "--with-traffic", "--json", "-")
+
+    assert done.returncode == 0
+    document = json.loads(done.stdout)
+    assert (document["client_visible_failures"], document["left_out"]) == (0, {})
+
+
+def test_a_kubelet_that_restarts_shows_to_nobody_but_who_asks_it(cluster: LabCluster) -> None:
+    done = cluster.inv("restart", "kubelet", "--with-traffic", "--json", "-")
+
+    kinds = json.loads(done.stdout)["by_kind"]
+    assert {kind for kind, one in kinds.items() if one["client_visible_failures"]} <= {"exec", "logs"}
+
+
 def test_ctrl_c_leaves_nothing(cluster: LabCluster) -> None:
     with pytest.raises(KeyboardInterrupt), loaded(cluster):
         raise KeyboardInterrupt

@@ -93,3 +93,13 @@ def test_the_client_of_the_api_counts_once_it_was_answered() -> None:
     assert (found.tally.requests, found.tally.visible) == (3, 1)
     assert [one.cause for one in found.failures] == ["an error on the server"]
     assert found.tally.gap == pytest.approx(3.0)
+
+
+def test_a_call_that_took_long_is_a_gap_though_it_was_answered() -> None:
+    times = ("02.0", "03.0", "04.0", "12.5", "13.0")
+    log = "".join(f"I1125 06:32:{time} 1 main.go:80] calling /healthz\n" for time in times)
+
+    found = counted("service_account", polls(log, 2026), 0)
+
+    assert (found.tally.requests, found.tally.visible) == (4, 0)
+    assert found.tally.gap == pytest.approx(8.5)
