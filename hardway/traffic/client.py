@@ -146,6 +146,7 @@ class Client:
             if not (self._replays and turned_away(reply)):
                 return reply
             self._fail(kind, method, reply.instance, f"{told(reply)}; it wants to be asked again", visible=False, replayed=True)
+            self.close()  # another connection may lead to another server
             time.sleep(reply.later or 0)
         try:
             return once(replayed=True)
