@@ -30,7 +30,7 @@ AFTER = 5.0  # seconds of load behind the last restart
     },
 )
 def restart(c: Context, component: str, host: str = "", with_traffic: bool = False, json: str = "") -> None:
-    """Restart a component's daemons, one host after the other, each seen to be well before the next.
+    """Restart a component's daemons, one host after the other, with nobody noticing.
 
     etcd's leader hands over first and goes last; the balancer is reloaded. Exits 1 if one does not come up, or a client saw a failure.
     """

@@ -22,10 +22,13 @@ def ask(there: There, method: str, protocol: str, *, replays: bool = True, times
     """The same request, several times over one connection; which of them a client had something from."""
     client = there.client(protocol, replays=replays)
     path, sent = (MAPS, body()) if method == "POST" else (f"{MAPS}/m", body() if method == "PUT" else None)
-    return [client.call("kind", method, path, sent, wrong=expecting(200, 201, 404)) is not None for _ in range(times)]
+    answered = [client.call("kind", method, path, sent, wrong=expecting(200, 201, 404)) is not None for _ in range(times)]
+    print(*there.ledger.failures, sep="\n")
+    return answered
 
 
 def counts(there: There) -> tuple[int, int, int, int]:
+    print(*there.ledger.failures, sep="\n")
     tally = there.ledger.kinds["kind"]
     return tally.requests, tally.raw, tally.replayed, tally.visible
 
@@ -149,9 +152,7 @@ def test_a_server_that_is_killed_is_refused_to_whoever_comes_and_back_for_the_ne
 
 def test_a_connection_that_is_lost_in_its_handshake_is_tried_once_more_if_its_request_may_be(there: There) -> None:
     there.server.troubles.extend([("CONNECT", "reset")])
-    answered = ask(there, "GET", "http/1.1")
-    print(there.ledger.failures)
-    assert answered == [True]
+    assert ask(there, "GET", "http/1.1") == [True]
     there.server.troubles.extend([("CONNECT", "reset")])
     assert ask(there, "POST", "http/1.1") == [False]
     assert [(one.method, one.replayed, one.cause.partition(":")[0]) for one in there.ledger.failures] == [
