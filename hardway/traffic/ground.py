@@ -142,7 +142,8 @@ def _register(client: Client, namespace: Mapping[str, Any], space: str) -> None:
         "admissionReviewVersions": ["v1"],
     }
     kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration"}
-    _post(client, HOOKS, {**kind, "metadata": {"name": name, "labels": LABEL, "ownerReferences": [owner]}, "webhooks": [hook]})
+    labels = {key: value for key, value in namespace["metadata"]["labels"].items() if key in {MANAGED_BY, EXPIRES}}
+    _post(client, HOOKS, {**kind, "metadata": {"name": name, "labels": labels, "ownerReferences": [owner]}, "webhooks": [hook]})
     rounds = 0
 
     def uncalled() -> str | None:

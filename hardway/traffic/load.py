@@ -12,7 +12,7 @@ from hardway.traffic import ground as grounds
 from hardway.traffic.client import Client, Door, patiently
 from hardway.traffic.inside import READERS, counted
 from hardway.traffic.ledger import Ledger
-from hardway.traffic.mix import PROTOCOLS, SELECTOR, Numbers, Part, objects, parts, planned
+from hardway.traffic.mix import PLAIN, PROTOCOLS, SELECTOR, Numbers, Part, objects, parts, planned
 from hardway.traffic.report import Report, report
 from hardway.traffic.settings import Settings
 from hardway.traffic.watch import Watch, Written
@@ -67,7 +67,7 @@ class Load:
     @property
     def now(self) -> str:
         """How it stands, in one line."""
-        tallies = list(self._ledger.kinds.values())
+        tallies = [tally for kind, tally in self._ledger.kinds.copy().items() if kind != PLAIN]
         asked, visible, raw = (sum(getattr(one, name) for one in tallies) for name in ("requests", "visible", "raw"))
         return f"{time.time() - self._began:.0f} s: {asked} requests, {visible} failures visible, {raw} raw"
 

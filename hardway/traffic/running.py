@@ -85,7 +85,8 @@ class Beside:
         if "mistake" in said:
             raise Mistake(*(Finding(where=where, what=why, next_step=step) for where, why, step in said["mistake"]))
         if what not in said:
-            raise Mistake.at("traffic", f"its process has ended: {self._said[-1] if self._said else 'it said nothing'}")
+            why = self._said[-1] if self._said else "it said nothing"
+            raise Mistake.at("traffic", f"its process has ended: {why}", "`./inv smoke --cleanup --all` removes what it has left")
         return said[what]
 
     def _listen(self, out: IO[str]) -> None:

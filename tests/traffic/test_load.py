@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
+from hardway.desired import EXPIRES
 from hardway.errors import Mistake
 from hardway.traffic import Settings, running
 from hardway.traffic.ground import NAMESPACES
@@ -95,6 +97,19 @@ def test_without_whoever_has_started_it_the_load_ends_and_leaves_nothing(there: 
         interrupted()
 
     assert [path for path in there.server.store.objects if path.count("/") == 4] == []
+
+
+def test_a_process_that_is_killed_is_one_line_and_what_it_leaves_says_when_it_expires(there: There, settings: Settings) -> None:
+    def killed() -> None:
+        with running(settings, print) as load:
+            load._process.kill()
+            load.finish()
+
+    with pytest.raises(Mistake, match="its process has ended"):
+        killed()
+
+    (left,) = [one for path, one in there.server.store.objects.items() if path.count("/") == 4]
+    assert int(left["metadata"]["labels"][EXPIRES]) > time.time()
 
 
 def test_a_cluster_that_does_not_answer_is_one_line(there: There, settings: Settings) -> None:
