@@ -148,7 +148,9 @@ def _bring(world: World, authority: Authority, step: Step) -> None:
             case Step.FINISH:
                 for old in succession.retired(world.state, name):
                     believed.nowhere(cluster, authority, _probe(world, authority, old), world.tell)
-        _prove_effects(cluster, world, authority)
+        if step is Step.FINISH:
+            signing.tell_no_more(cluster, authority)
+        _prove_effects(cluster, world, authority, alone=step is Step.FINISH)
     spent = time.monotonic() - began
     world.tell(f"{name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
 
@@ -161,9 +163,9 @@ def _prove(cluster: Cluster, world: World, authority: Authority) -> None:
         raise Mistake(*(Finding(where=str(one.renewed), what=one.failure, next_step="run it again") for one in failed))
 
 
-def _prove_effects(cluster: Cluster, world: World, authority: Authority) -> None:
+def _prove_effects(cluster: Cluster, world: World, authority: Authority, *, alone: bool) -> None:
     """What others do by it: sign, and believe a front proxy."""
-    questions: dict[str, believed.Ask] = signing.proxies(cluster) if authority.authority == "front-proxy" else {}
+    questions = signing.told(cluster, authority, alone=alone)
     if authority.signs_in:
         wanted = cluster.credentials.trusts[authority.authority].signer.common_name
         questions["kube-controller-manager"] = partial(signing.signs, cluster, wanted)

@@ -73,7 +73,8 @@ def _polled(cluster: Cluster, authority: Authority) -> Iterator[tuple[str, Ask]]
         for reader, pickup in place.read_by.items():
             if pickup is Pickup.POLL:
                 for host in cluster.inventory.on(place.role):
-                    yield f"{reader.removesuffix('.service')} on {host.name}", partial(_read_again, cluster, host, place.path, reader)
+                    name = f"{reader.removesuffix('.service')} on {host.name} ({place.path.name})"  # a door may have the shorter one
+                    yield name, partial(_read_again, cluster, host, place.path, reader)
 
 
 def _read_again(cluster: Cluster, host: Host, path: PurePosixPath, unit: str) -> str | None:

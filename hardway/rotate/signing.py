@@ -7,10 +7,13 @@ import secrets
 import threading
 from collections.abc import Iterator
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
+from hardway.desired import Text
 from hardway.errors import Mistake
 from hardway.inventory import Host
+from hardway.pki.declared import Authority
 from hardway.pki.pair import Pair, asked
 from hardway.remote.cluster import Cluster
 from hardway.rotate.believed import Ask
@@ -21,6 +24,11 @@ PAUSE = 0.2  # seconds between them
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SIGNER = "kubernetes.io/kube-apiserver-client"
 EXTENSIONS = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+# Its keys, and where the API servers have it from.
+TOLD = {
+    "client-ca-file": PurePosixPath("/etc/kubernetes/kube-apiserver/client-ca.crt"),
+    "requestheader-client-ca-file": PurePosixPath("/etc/kubernetes/kube-apiserver/front-proxy-ca.crt"),
+}
 SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 
 
@@ -55,19 +63,45 @@ def _signed(cluster: Cluster, path: str, wanted: str) -> str | None:
     return "it has signed nothing"
 
 
-def proxies(cluster: Cluster) -> dict[str, Ask]:
-    """That extension API servers are told whom to believe, and are reached through every API server."""
-    found: dict[str, Ask] = {"extension-apiserver-authentication": partial(_told, cluster)}
-    for service, path in _aggregated(cluster):
-        for host in cluster.inventory.on("controller"):
-            found[f"{service} through {host.name}"] = partial(_reached, cluster, host, path)
+def told(cluster: Cluster, authority: Authority, *, alone: bool) -> dict[str, Ask]:
+    """That extension API servers are told whom to believe, `alone` no one else; and that they are reached through every API server."""
+    found: dict[str, Ask] = {}
+    for key, path in TOLD.items():
+        if any(place.path == path for place in authority.trusted_in):
+            found[f"{key} of extension-apiserver-authentication"] = partial(_is_told, cluster, key, _bundle(cluster, path), alone)
+    if found:
+        for service, path in _aggregated(cluster):
+            for host in cluster.inventory.on("controller"):
+                found[f"{service} through {host.name}"] = partial(_reached, cluster, host, path)
     return found
 
 
-def _told(cluster: Cluster) -> str | None:
-    data = cluster.api(EXTENSIONS).json()["data"]
-    same = data["requestheader-client-ca-file"] == cluster.credentials.trusts["front-proxy"].bundle
-    return None if same else "it is not the bundle of the API servers yet"
+def tell_no_more(cluster: Cluster, authority: Authority) -> None:
+    """Take the retired out of what extension API servers are told: API servers only ever add to it.
+
+    https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/controlplane/controller/clusterauthenticationtrust
+    """
+    data = {key: _bundle(cluster, path) for key, path in TOLD.items() if any(place.path == path for place in authority.trusted_in)}
+    if data:
+        _done(cluster, "PATCH", EXTENSIONS, {"data": data}, 200)
+
+
+def _bundle(cluster: Cluster, path: PurePosixPath) -> str:
+    """What every API server reads there."""
+    host = cluster.inventory.on("controller")[0]
+    content = next(file.content for file in cluster.credentials.files(host) if file.path == path)
+    return content.text if isinstance(content, Text) else ""
+
+
+def _is_told(cluster: Cluster, key: str, bundle: str, alone: bool) -> str | None:
+    there, wanted = _certificates(cluster.api(EXTENSIONS).json()["data"][key]), _certificates(bundle)
+    if there >= wanted and not (alone and there - wanted):
+        return None
+    return "it is not the bundle of the API servers yet"
+
+
+def _certificates(bundle: str) -> set[str]:
+    return {"".join(one.split()) for one in bundle.split("-----BEGIN CERTIFICATE-----") if one.strip()}
 
 
 def _aggregated(cluster: Cluster) -> Iterator[tuple[str, str]]:

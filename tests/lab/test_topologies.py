@@ -123,7 +123,8 @@ def test_three_controllers_stand_behind_an_endpoint_of_the_operators_own(tmp_pat
 
 
 IPAM = {"type": "host-local", "ranges": [[{"subnet": "10.201.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}
-MINE = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "bridge", "bridge": "mine0", "isGateway": True, "ipam": IPAM}]}
+BRIDGE = {"isGateway": True, "hairpinMode": True}
+MINE = {"cniVersion": "1.0.0", "name": "mine", "plugins": [{"type": "bridge", "bridge": "mine0", **BRIDGE, "ipam": IPAM}]}
 
 
 @pytest.mark.full
