@@ -70,9 +70,9 @@ def told(cluster: Cluster, authority: Authority, *, alone: bool) -> dict[str, As
         if any(place.path == path for place in authority.trusted_in):
             found[f"{key} of extension-apiserver-authentication"] = partial(_is_told, cluster, key, _bundle(cluster, path), alone)
     if found:
-        for service, path in _aggregated(cluster):
+        for service, url in _aggregated(cluster):
             for host in cluster.inventory.on("controller"):
-                found[f"{service} through {host.name}"] = partial(_reached, cluster, host, path)
+                found[f"{service} through {host.name}"] = partial(_reached, cluster, host, url)
     return found
 
 

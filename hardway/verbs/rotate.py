@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 from invoke.tasks import task
 
 from hardway.errors import Mistake
+from hardway.verbs.program.console import Step
 from hardway.verbs.program.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hardway.pki.succession import Step
+    from hardway.pki import succession
     from hardway.rotate.authority import World
 
+TRAFFIC = {
+    "with-traffic": "keep load on the cluster meanwhile, and end with what its clients saw of it",
+    "json": "with --with-traffic: write that report as JSON to this file, - for standard output",
+}
 STEPS = {
     "until": "stop after this step: prepare, switch or finish; the same command goes on from there, when you want it to",
 }
@@ -28,9 +35,12 @@ STEPS = {
         "name": "kubernetes, etcd, front-proxy or cluster-signing",
         "back": "return to the older generation, before it is finished",
         **STEPS,
+        **TRAFFIC,
     },
 )
-def authority(c: Context, name: str, until: str = "", back: bool = False) -> None:
+def authority(
+    c: Context, name: str, until: str = "", back: bool = False, with_traffic: bool = False, json: str = ""
+) -> None:
     """Replace an authority, NAME, while the cluster is in use.
 
     Trust both, issue everything again by the new one, trust only that. Where it stands shows by the certificates that are
@@ -41,7 +51,7 @@ def authority(c: Context, name: str, until: str = "", back: bool = False) -> Non
     session = Session.open(c)
     if back and until:
         raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
-    with session.console.step(f"rotate {name}") as tell:
+    with session.console.step(f"rotate {name}") as tell, _under_load(session, tell, json, wanted=with_traffic):
         world = _world(session, tell)
         if back:
             rotation.back(world, name)
@@ -54,9 +64,10 @@ def authority(c: Context, name: str, until: str = "", back: bool = False) -> Non
     help={
         "refresh-tokens": "restart the workloads whose Pods hold older tokens, instead of waiting an hour for kubelet to bring new ones",
         **STEPS,
+        **TRAFFIC,
     },
 )
-def service_account_key(c: Context, until: str = "", refresh_tokens: bool = False) -> None:
+def service_account_key(c: Context, until: str = "", refresh_tokens: bool = False, with_traffic: bool = False, json: str = "") -> None:
     """Replace the key that signs ServiceAccount tokens.
 
     It is believed everywhere first; the older is forgotten once no Pod holds a token that it signed.
@@ -64,12 +75,12 @@ def service_account_key(c: Context, until: str = "", refresh_tokens: bool = Fals
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate the ServiceAccount key") as tell:
+    with session.console.step("rotate the ServiceAccount key") as tell, _under_load(session, tell, json, wanted=with_traffic):
         keys.rotate(_world(session, tell), keys.ACCOUNT, _step(until), refresh=refresh_tokens)
 
 
-@task(auto_shortflags=False, help=STEPS)
-def encryption_key(c: Context, until: str = "") -> None:
+@task(auto_shortflags=False, help={**STEPS, **TRAFFIC})
+def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json: str = "") -> None:
     """Replace the key of encryption at rest, and write every Secret again.
 
     It reads everywhere first, then it writes; the older is dropped once nothing in etcd has its name.
@@ -77,18 +88,18 @@ def encryption_key(c: Context, until: str = "") -> None:
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate the encryption key") as tell:
+    with session.console.step("rotate the encryption key") as tell, _under_load(session, tell, json, wanted=with_traffic):
         keys.rotate(_world(session, tell), keys.SECRETS, _step(until))
 
 
-@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key"})
-def everything(c: Context, refresh_tokens: bool = False) -> None:
+@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key", **TRAFFIC})
+def everything(c: Context, refresh_tokens: bool = False, with_traffic: bool = False, json: str = "") -> None:
     """Replace every authority and key, one after the other."""
     from hardway.rotate import authority as rotation
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate everything") as tell:
+    with session.console.step("rotate everything") as tell, _under_load(session, tell, json, wanted=with_traffic):
         world = _world(session, tell)
         for one in world.declarations.wanted(world.inventory):
             rotation.rotate(world, one.authority)
@@ -96,13 +107,28 @@ def everything(c: Context, refresh_tokens: bool = False) -> None:
         keys.rotate(world, keys.SECRETS)
 
 
-def _step(until: str) -> Step:
-    from hardway.pki.succession import Step
+@contextmanager
+def _under_load(session: Session, tell: Step, json: str, *, wanted: bool) -> Iterator[None]:
+    """Beside load, if that is wanted; its verdict is that of the verb too."""
+    from hardway.verbs.traffic import beside, ours, shown
 
-    known = [step.value for step in Step]
+    if not wanted:
+        yield
+        return
+    with beside(ours(session, tell), tell, tell.now) as load:
+        yield
+        load.check()
+        found = load.finish()
+    shown(session.console, found, json)
+
+
+def _step(until: str) -> succession.Step:
+    from hardway.pki import succession
+
+    known = [step.value for step in succession.Step]
     if until and until not in known:
         raise Mistake.at("--until", f"there is no step {until}", f"there are {', '.join(known)}")
-    return Step(until or "finish")
+    return succession.Step(until or "finish")
 
 
 def _world(session: Session, tell: Callable[[str], None]) -> World:

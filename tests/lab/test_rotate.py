@@ -1,0 +1,160 @@
+"""Authorities and keys are replaced under load, and no client sees it; killed in the middle, the same command goes on."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hardway.components import etcd
+from hardway.pki import succession
+from hardway.rotate.tokens import issued, key
+from tests.lab.conftest import LabCluster
+from tests.lab.sabotage import passes
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(autouse=True)
+def settled(cluster: LabCluster) -> Iterator[None]:
+    """Afterwards: nothing that a push would change."""
+    yield
+    cluster.read_again()
+    assert cluster.inv("plan").returncode == 0
+
+
+def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
+    """What its clients saw of a verb; none may have seen a failure, and all were busy."""
+    done = cluster.inv(*words, "--with-traffic", "--json", "-")
+    assert done.returncode == 0
+    seen: dict[str, Any] = json.loads(done.stdout)
+    assert seen["client_visible_failures"] == 0
+    assert seen["requests"] > 30 * seen["seconds"]
+    cluster.read_again()
+    return seen
+
+
+def names(cluster: LabCluster, authority: str) -> tuple[str, str]:
+    """Who is trusted, and who signs."""
+    trust = succession.trust(cluster.state, authority)
+    return trust.bundle, trust.signer.name
+
+
+@pytest.mark.parametrize("authority", ["front-proxy", "cluster-signing"])
+def test_an_authority_that_nobody_has_to_restart_for_is_replaced(cluster: LabCluster, authority: str) -> None:
+    before = names(cluster, authority)
+
+    under_load(cluster, "rotate.authority", authority)
+
+    bundle, signer = names(cluster, authority)
+    assert signer != before[1]
+    assert bundle.count("BEGIN CERTIFICATE") == 1
+    assert succession.done(cluster.state, authority) is None
+    told = json.loads(
+        cluster.inv("kubectl", "--", "get", "cm", "-n", "kube-system", "extension-apiserver-authentication", "-o", "json").stdout
+    )
+    assert before[0].split("\n")[1] not in json.dumps(told)
+
+
+def test_the_authority_of_etcd_is_replaced_although_the_run_is_killed_and_its_leader_has_to_go(cluster: LabCluster) -> None:
+    before = names(cluster, "etcd")[1]
+    with cluster.start("rotate.authority", "etcd") as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "etcd: healthy" in line:
+                process.send_signal(signal.SIGKILL)
+                break
+    assert succession.done(cluster.state, "etcd") is succession.Step.PREPARE
+
+    under_load(cluster, "rotate.authority", "etcd")
+
+    assert names(cluster, "etcd")[1] != before
+    assert names(cluster, "etcd")[0].count("BEGIN CERTIFICATE") == 1
+
+
+def test_a_rotation_goes_back_as_long_as_the_older_generation_is_trusted(cluster: LabCluster) -> None:
+    before = names(cluster, "cluster-signing")
+    assert cluster.inv("rotate.authority", "cluster-signing", "--until", "switch").returncode == 0
+    assert names(cluster, "cluster-signing")[1] != before[1]
+    assert cluster.inv("push").stdout == "nothing to change\n"  # an ordinary push keeps both
+    assert names(cluster, "cluster-signing")[0].count("BEGIN CERTIFICATE") == 2
+
+    assert cluster.inv("rotate.authority", "cluster-signing", "--back").returncode == 0
+
+    assert names(cluster, "cluster-signing") == before
+    again = cluster.inv("rotate.authority", "cluster-signing", "--back")
+    assert "no rotation is under way" in again.stderr
+
+
+def test_the_key_of_service_accounts_is_replaced_and_tokens_follow(cluster: LabCluster) -> None:
+    host = cluster.controller(1)
+    before = key(issued(cluster.live, host).partition(".")[0])
+
+    under_load(cluster, "rotate.service-account-key", "--refresh-tokens")
+
+    for one in cluster.inventory.on("controller"):
+        assert key(issued(cluster.live, one).partition(".")[0]) != before
+    assert before not in cluster.live.api("/openid/v1/jwks").body.decode()
+
+
+def test_the_key_of_encryption_is_replaced_and_every_secret_written_again(cluster: LabCluster) -> None:
+    cluster.inv("kubectl", "--", "create", "secret", "generic", "rotated", "--from-literal=a=b")
+    try:
+        before = cluster.live.credentials.encryption_keys[0].name
+
+        under_load(cluster, "rotate.encryption-key")
+
+        (now,) = cluster.live.credentials.encryption_keys
+        raw = list(etcd.values(cluster.live, cluster.controller(1), "/registry/secrets/"))
+        assert now.name != before
+        assert raw
+        assert all(one.startswith(f"k8s:enc:secretbox:v1:{now.name}:".encode()) for one in raw)
+        found = cluster.inv("kubectl", "--", "get", "secret", "rotated", "-o", "jsonpath={.data.a}")
+        assert found.stdout == "Yg=="
+    finally:
+        cluster.inv("kubectl", "--", "delete", "secret", "rotated")
+
+
+def test_what_still_needs_the_older_generation_keeps_it_trusted(cluster: LabCluster) -> None:
+    assert cluster.inv("rotate.authority", "cluster-signing", "--until", "switch").returncode == 0
+    old = succession.trust(cluster.state, "cluster-signing").trusted[0]
+    hook = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "needs-the-older"},
+        "webhooks": [
+            {
+                "name": "a.example.com",
+                "admissionReviewVersions": ["v1"],
+                "sideEffects": "None",
+                "failurePolicy": "Ignore",
+                "clientConfig": {"url": "https://127.0.0.1:1/", "caBundle": base64.b64encode(old.certificate.encode()).decode()},
+                "rules": [{"apiGroups": ["none.example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["nothing"]}],
+            }
+        ],
+    }
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    cluster.read_again()
+    assert cluster.live.request("POST", path, hook).status == 201
+    try:
+        refused = cluster.inv("rotate.authority", "cluster-signing")
+        assert refused.returncode == 1
+        assert "webhook needs-the-older (a.example.com): believes the older generation only" in refused.stderr
+        assert succession.done(cluster.state, "cluster-signing") is succession.Step.SWITCH
+    finally:
+        cluster.live.request("DELETE", f"{path}/needs-the-older")
+    assert cluster.inv("rotate.authority", "cluster-signing").returncode == 0
+
+
+@pytest.mark.full
+def test_the_authority_of_the_cluster_is_replaced_under_load(cluster: LabCluster) -> None:
+    before = names(cluster, "kubernetes")[1]
+
+    under_load(cluster, "rotate.authority", "kubernetes")
+
+    assert names(cluster, "kubernetes")[1] != before
+    passes(cluster)
