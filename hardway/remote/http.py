@@ -121,7 +121,11 @@ class Client:
         extensions: dict[str, Any] = {"timeout": {"connect": CONNECT, "read": READ, "write": READ, "pool": READ}}
         if self.server_name:
             extensions["sni_hostname"] = self.server_name
-        sent: dict[bytes | str, bytes | str] = {"Accept": "application/json", "Host": base.partition("://")[2], **(headers or {})}
+        sent: dict[bytes | str, bytes | str] = {
+            "Accept": "application/json, */*;q=0.5",
+            "Host": base.partition("://")[2],
+            **(headers or {}),
+        }
         data = None if body is None else json.dumps(body).encode()
         if data is not None:
             sent.setdefault("Content-Type", "application/merge-patch+json" if method == "PATCH" else "application/json")

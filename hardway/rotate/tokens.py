@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,14 +20,25 @@ Tell = Callable[[str], None]
 ROLLED = 300.0  # seconds that a workload may take to replace its Pods
 RESTARTED = "kubectl.kubernetes.io/restartedAt"  # as `kubectl rollout restart` does it
 KINDS = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
-# The header of each token, which names the key and no secret, and whose it is.
+REREAD = 61  # seconds after which a client has read a token's file again (client-go, transport/token_source.go)
+# Of each token whose it is, how long it has lain there, and its header, which names the key and no secret. By `..data`, which is root's: the
+# others are links of the Pod's user in a directory where the kernel lets nobody follow those (fs.protected_symlinks).
 HEADERS = """
-for file in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/token; do
-  [ -e "$file" ] || continue
-  pod=${file#/var/lib/kubelet/pods/}
-  echo "${pod%%/*} $(cut -d . -f 1 <"$file")"
+for place in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/; do
+  [ -h "${place}token" ] || continue
+  pod=${place#/var/lib/kubelet/pods/} file=${place}..data/token
+  echo "${pod%%/*} $(($(date +%s) - $(stat -L -c %Z -- "$file"))) $(cut -d . -f 1 <"$file")"
 done
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A token in a Pod."""
+
+    pod: str  # its uid
+    age: int  # seconds that it has been there
+    key: str  # the id of the key that has signed it
 
 
 def issued(cluster: Cluster, host: Host) -> str:
@@ -49,14 +61,21 @@ def old(cluster: Cluster) -> tuple[str, ...]:
     return tuple(sorted(f"Pod {one['metadata']['namespace']}/{one['metadata']['name']}" for one in _holders(cluster)))
 
 
+def unread(cluster: Cluster) -> str | None:
+    """None once every client has read the token that its Pod holds; else how long the youngest has been there."""
+    youngest = min((one.age for one in held(cluster)), default=REREAD)
+    return None if youngest >= REREAD else f"their clients look at them each minute, and the youngest has been there for {youngest} s"
+
+
+def held(cluster: Cluster) -> list[Held]:
+    """Every token in a Pod, by the files that kubelets keep."""
+    lines = (line.split() for host in cluster.inventory.on("worker") for line in cluster.run(host, "sh", "-ec", HEADERS).splitlines())
+    return [Held(pod=pod, age=int(age), key=key(header)) for pod, age, header in lines]
+
+
 def _holders(cluster: Cluster) -> list[Mapping[str, Any]]:
     signing = key(issued(cluster, cluster.inventory.on("controller")[0]).partition(".")[0])
-    stale = set()
-    for host in cluster.inventory.on("worker"):
-        for line in cluster.run(host, "sh", "-c", HEADERS).splitlines():
-            pod, _, header = line.partition(" ")
-            if key(header) != signing:
-                stale.add(pod)
+    stale = {one.pod for one in held(cluster) if one.key != signing}
     return [one for one in _get(cluster, "/api/v1/pods")["items"] if one["metadata"]["uid"] in stale] if stale else []
 
 

@@ -38,9 +38,7 @@ STEPS = {
         **TRAFFIC,
     },
 )
-def authority(
-    c: Context, name: str, until: str = "", back: bool = False, with_traffic: bool = False, json: str = ""
-) -> None:
+def authority(c: Context, name: str, until: str = "", back: bool = False, with_traffic: bool = False, json: str = "") -> None:
     """Replace an authority, NAME, while the cluster is in use.
 
     Trust both, issue everything again by the new one, trust only that. Where it stands shows by the certificates that are
