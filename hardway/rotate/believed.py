@@ -34,8 +34,9 @@ if [ "$began" -gt "$changed" ]; then echo "$3"; else echo "$((now - changed))"; 
 """
 # The same for the bundles in Pods, which kubelet brings there: which differ, and how old the youngest is.
 PODS = """
-for file in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/kube-api-access-*/ca.crt; do
-  [ -e "$file" ] || continue
+for place in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/kube-api-access-*/; do
+  [ -h "${place}ca.crt" ] || continue
+  file=${place}..data/ca.crt
   sum=$(sha256sum <"$file") pod=${file#/var/lib/kubelet/pods/}
   [ "${sum%% *}" = "$1" ] || { echo "differs ${pod%%/*}"; continue; }
   echo "$(($(date +%s) - $(stat -L -c %Z -- "$file")))"
@@ -101,7 +102,7 @@ def _root_cas(cluster: Cluster, wanted: str) -> str | None:
 
 def _pods(cluster: Cluster, host: Host, wanted: str) -> str | None:
     enough = int(Pickup.POLL.within) + 1
-    lines = cluster.run(host, "sh", "-c", PODS, "sh", sha256(wanted.encode()).hexdigest()).splitlines()
+    lines = cluster.run(host, "sh", "-ec", PODS, "sh", sha256(wanted.encode()).hexdigest()).splitlines()
     differ = [line.partition(" ")[2] for line in lines if line.startswith("differs")]
     if differ:
         return f"{len(differ)} have not got the new bundle yet, such as {differ[0]}"

@@ -17,7 +17,7 @@ from hardway.pki import succession
 from hardway.pki.succession import Step
 from hardway.remote.cluster import Cluster
 from hardway.rotate import tokens
-from hardway.rotate.authority import ORDER, World, refuse_unless_fit
+from hardway.rotate.authority import ORDER, Tell, World, refuse_unless_fit
 from hardway.rotate.believed import until_all
 
 ACCOUNT, SECRETS = "service-account", "encryption"
@@ -65,7 +65,7 @@ def _take(world: World, name: str, step: Step) -> None:
             world.tell(f"{name}: switch: the new key is the one that is used")
         case Step.FINISH:
             with world.cluster() as cluster:
-                _refuse_if_needed(cluster, name)
+                _refuse_if_needed(cluster, name, world.tell)
             gone = succession.finish_key(world.state, name)
             world.tell(f"{name}: finish: {', '.join(file.rpartition('/')[2] for file in gone)} will be known no more")
 
@@ -81,7 +81,7 @@ def _bring(world: World, name: str, step: Step) -> None:
     world.tell(f"{name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
 
 
-def _refuse_if_needed(cluster: Cluster, name: str) -> None:
+def _refuse_if_needed(cluster: Cluster, name: str, tell: Tell) -> None:
     if name == SECRETS:
         newest = cluster.credentials.encryption_keys[0].name
         old = sorted({used for used in _prefixes(cluster) if used != newest})
@@ -98,6 +98,7 @@ def _refuse_if_needed(cluster: Cluster, name: str) -> None:
     ]
     if findings:
         raise Mistake(*findings)
+    until_all({"Pods": partial(tokens.unread, cluster)}, within=WITHIN, tell=tell)
 
 
 # ServiceAccount tokens

@@ -21,8 +21,8 @@ ROLLED = 300.0  # seconds that a workload may take to replace its Pods
 RESTARTED = "kubectl.kubernetes.io/restartedAt"  # as `kubectl rollout restart` does it
 KINDS = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
 REREAD = 61  # seconds after which a client has read a token's file again (client-go, transport/token_source.go)
-# Of each token whose it is, how long it has lain there, and its header, which names the key and no secret. By `..data`, which is root's: the
-# others are links of the Pod's user in a directory where the kernel lets nobody follow those (fs.protected_symlinks).
+# Of each token whose it is, how long it has lain there, and its header, which names the key and no secret. By `..data`, which is root's:
+# the others are links of the Pod's user in a directory where the kernel lets nobody follow those (fs.protected_symlinks).
 HEADERS = """
 for place in /var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/; do
   [ -h "${place}token" ] || continue

@@ -22,6 +22,17 @@ def bundle(tmp_path: Path) -> Path:
     return path
 
 
+def projected(place: Path, name: str, text: str) -> None:
+    """As kubelet lays a volume out: in a sticky directory, where the kernel lets nobody follow a link of the Pod's user."""
+    (place / "..1").mkdir(parents=True)
+    (place / "..1" / name).write_text(text)
+    (place / "..data").symlink_to("..1")
+    (place / name).symlink_to(f"..data/{name}")
+    place.chmod(0o1777)
+    if os.geteuid() == 0:
+        os.lchown(place / name, 65532, 0)
+
+
 def systemctl(directory: Path, started: float) -> dict[str, str]:
     program = directory / "systemctl"
     program.write_text(f"#!/bin/sh\ndate -d @{started:.0f}\n")
@@ -44,8 +55,7 @@ def test_pods_whose_bundle_is_another_are_named_and_of_the_others_the_age(tmp_pa
     script = believed.PODS.replace("/var/lib/kubelet/pods/", f"{tmp_path}/pods/")
     for pod, text in (("uid-1", "new"), ("uid-2", "old")):
         place = tmp_path / "pods" / pod / "volumes/kubernetes.io~projected/kube-api-access-x"
-        place.mkdir(parents=True)
-        (place / "ca.crt").write_text(text)
+        projected(place, "ca.crt", text)
 
     lines = asked(script, hashlib.sha256(b"new").hexdigest()).splitlines()
 
@@ -55,13 +65,14 @@ def test_pods_whose_bundle_is_another_are_named_and_of_the_others_the_age(tmp_pa
 
 def test_the_key_of_a_token_is_told_by_its_header_alone(tmp_path: Path) -> None:
     place = tmp_path / "pods/uid-1/volumes/kubernetes.io~projected/kube-api-access-x"
-    place.mkdir(parents=True)
-    (place / "token").write_text("eyJhbGciOiJFUzI1NiIsImtpZCI6Im5ldyJ9.payload.signature")
+    projected(place, "token", "eyJhbGciOiJFUzI1NiIsImtpZCI6Im5ldyJ9.payload.signature")
 
     (line,) = asked(HEADERS.replace("/var/lib/kubelet/pods/", f"{tmp_path}/pods/")).splitlines()
 
     assert "payload" not in line
-    assert (line.split()[0], key(line.split()[1])) == ("uid-1", "new")
+    pod, age, header = line.split()
+    assert (pod, key(header)) == ("uid-1", "new")
+    assert int(age) < 60
 
 
 def test_all_are_asked_until_the_last_has_answered(monkeypatch: pytest.MonkeyPatch) -> None:
