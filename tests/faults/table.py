@@ -16,10 +16,11 @@ from xml.etree import ElementTree as ET
 
 HEAD = """# Forty faults
 
-What happens when something breaks. Each fault has tests of its name in [tests/faults](../tests/faults): they break it, look at what is
-told, mend it, run again, and look at what the hosts then carry. Made of the results of a run; a test holds that none is missing here:
+What happens when something breaks. Each fault has tests of its name in [tests/faults](../tests/faults) and
+[tests/lab/test_faults.py](../tests/lab/test_faults.py): they break it, look at what is told, mend it, run again, and look at what the hosts
+then carry. Made of the results of a run; a test holds that none is missing here:
 
-    ./inv test -- tests/faults --junit-xml faults.xml
+    ./inv test -- tests/faults tests/lab/test_faults.py --junit-xml faults.xml
     .venv/bin/python -m tests.faults.table faults.xml > docs/faults.md
 
 In each: one line for each host, with what to do; no secret in it; the lock is free; hosts after the one that fails are left as they were.
@@ -68,9 +69,9 @@ FAULTS: Mapping[int, Fault] = {
     18: Fault("a certificate that has expired", "issued again without asking any API server"),
     19: Fault("an authority that has expired", "refused, with what to do", "its replacement in a running cluster comes with rotation"),
     20: Fault("clocks that differ", "refused from 60 s on; what is issued is good five minutes ago", "no warning below 60 s"),
-    21: Fault("one etcd member is lost with its data", "taken out and added again as a learner", "no verb for it yet"),
-    22: Fault("etcd's quorum is lost", "nothing by itself; `./inv etcd.restore FILE --yes`", f"{LATER}to be run on a cluster"),
-    23: Fault("etcd has no space left (alarm)", "the push stops at etcd's gate with the alarm", f"{LATER}to be run on a cluster"),
+    21: Fault("one etcd member is lost with its data", "told, no other is touched", "mended by a snapshot put back, not by a member added"),
+    22: Fault("etcd's quorum is lost", "told, nothing is put back by itself; `./inv etcd.restore FILE --yes` mends it"),
+    23: Fault("etcd has no space left (alarm)", "no rotation begins; status tells the alarm"),
     24: Fault("a corrupt snapshot", "refused before anything stops"),
     25: Fault("a snapshot of another cluster, or without its encryption key", "refused before anything stops"),
     26: Fault("an API server is killed during a rotation", "the gate stays closed, the run stops", f"{LATER}comes with rotation"),
