@@ -17,7 +17,7 @@ from xml.etree import ElementTree as ET
 HEAD = """# Forty faults
 
 What happens when something breaks. Each fault has tests of its name in [tests/faults](../tests/faults) and
-[tests/lab/test_faults.py](../tests/lab/test_faults.py): they break it, look at what is told, mend it, run again, and look at what the hosts
+[tests/lab](../tests/lab): they break it, look at what is told, mend it, run again, and look at what the hosts
 then carry. Made of the results of a run; a test holds that none is missing here:
 
     ./inv test -- tests/faults tests/lab/test_faults.py --junit-xml faults.xml
@@ -48,7 +48,7 @@ FAULTS: Mapping[int, Fault] = {
     3: Fault(
         "a host dies in the middle of a rotation",
         "the roll stops, the others stay as they are, it goes on afterwards",
-        f"{LATER}comes with rotation",
+        f"{LATER}to be run on a cluster",
     ),
     4: Fault("a changed host key", "refused with both fingerprints"),
     5: Fault("an unknown host key", "refused with its fingerprint; nothing is accepted by itself"),
@@ -67,16 +67,20 @@ FAULTS: Mapping[int, Fault] = {
     16: Fault("an authority's key is missing", "what issues nothing works; issuing is refused with the path; no new authority by itself"),
     17: Fault("the key of another authority", "refused"),
     18: Fault("a certificate that has expired", "issued again without asking any API server"),
-    19: Fault("an authority that has expired", "refused, with what to do", "its replacement in a running cluster comes with rotation"),
+    19: Fault(
+        "an authority that has expired",
+        "refused, with what to do",
+        "one that has expired already is not replaced while the cluster runs: rotate before",
+    ),
     20: Fault("clocks that differ", "refused from 60 s on; what is issued is good five minutes ago", "no warning below 60 s"),
     21: Fault("one etcd member is lost with its data", "told, no other is touched", "mended by a snapshot put back, not by a member added"),
     22: Fault("etcd's quorum is lost", "told, nothing is put back by itself; `./inv etcd.restore FILE --yes` mends it"),
     23: Fault("etcd has no space left (alarm)", "no rotation begins; status tells the alarm"),
     24: Fault("a corrupt snapshot", "refused before anything stops"),
     25: Fault("a snapshot of another cluster, or without its encryption key", "refused before anything stops"),
-    26: Fault("an API server is killed during a rotation", "the gate stays closed, the run stops", f"{LATER}comes with rotation"),
+    26: Fault("an API server is killed during a rotation", "the gate stays closed, the run stops", f"{LATER}to be run on a cluster"),
     27: Fault("no API server answers", "certificates are brought to the hosts all the same"),
-    28: Fault("the kit is killed in the middle of a rotation", "the next run goes on from what is there", f"{LATER}comes with rotation"),
+    28: Fault("the kit is killed in the middle of a rotation", "the next run goes on from what is there"),
     29: Fault("Ctrl-C in the middle", "the host that has begun is finished, the next is not begun"),
     30: Fault("two operators at once", "the second is told who, since when and doing what"),
     31: Fault("the lock's holder was killed", "the lock is free: it cannot be stale, so there is nothing to break"),

@@ -15,7 +15,7 @@ def test_the_page_has_every_fault_and_every_test_and_no_test_that_is_gone() -> N
     text = PAGE.read_text()
     assert [int(number) for number in re.findall(r"^\| ([0-9]+) \|", text, re.MULTILINE)] == list(range(1, 41))
     assert list(table.FAULTS) == list(range(1, 41))
-    tests = table.named(path.read_text() for path in (*HERE.glob("test_*.py"), HERE.parent / "lab" / "test_faults.py"))
+    tests = table.named(path.read_text() for path in (*HERE.glob("test_*.py"), *(HERE.parent / "lab").glob("test_*.py")))
     assert set(re.findall(r"`(test_fault_\w+)`", text)) == tests
     assert text.startswith(table.HEAD)
 
@@ -30,6 +30,6 @@ def test_a_verdict_is_what_the_tests_say() -> None:
 
     passed = verdicts(case("test_fault_04_a"), case("test_fault_20_a"), case("test_other"))
     assert (passed[4], passed[20], passed[5]) == ("yes", "part: no warning below 60 s", "**no**: no test yet")
-    assert passed[3] == "later: comes with rotation"
+    assert passed[3] == "later: to be run on a cluster"
     assert verdicts(case("test_fault_04_a[x]"), case("test_fault_04_a[y]", "failure"))[4] == "**no**: its test fails"
     assert verdicts(case("test_fault_04_a", "skipped"))[4] == "**no**: its test was skipped in this run"
