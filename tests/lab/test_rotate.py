@@ -28,18 +28,21 @@ def settled(cluster: LabCluster) -> Iterator[None]:
 
 
 def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
-    """What its clients saw of a verb; none may have seen a failure, and all were busy.
+    """What its clients saw of a verb: no failure but what nobody can take away, and all were busy.
 
-    While etcd's lead is handed over its leader drops what is proposed, which takes as long as one write to a disk: an API server answers
-    that with 500, and nobody between can mend it. So it is the one failure that is let pass, for each of the two hand-overs once.
+    While etcd's lead is handed over its leader drops what is proposed, for as long as one write to a disk takes, and an API server answers
+    that with 500. And one that ends closes idle HTTP/1.1 connections while a POST may be on its way, which nobody may send twice.
     """
     done = cluster.inv(*words, "--with-traffic", "--json", "-")
     seen: dict[str, Any] = json.loads(done.stdout)
-    failures = [f"{one['kind']}: {one['cause']}" for one in seen["failures"] if one["visible"]]
-    dropped = [one for one in failures if one.endswith("raft proposal dropped")]
-    assert failures == dropped
-    assert len(dropped) <= (2 if "etcd" in words else 0)
-    assert done.returncode == bool(dropped)
+    failures = [(one["kind"], one["client"], one["cause"]) for one in seen["failures"] if one["visible"]]
+    dropped = [one for one in failures if "etcd" in words and one[2].endswith("raft proposal dropped")]
+    crossed = [
+        one for one in failures if one in {("post", "http/1.1 kept", "request: closed"), ("webhook", "http/1.1 kept", "request: closed")}
+    ]
+    assert sorted(failures) == sorted(dropped + crossed)
+    assert len(failures) <= 2
+    assert done.returncode == bool(failures)
     assert seen["requests"] > 30 * seen["seconds"]
     cluster.read_again()
     return seen
