@@ -9,6 +9,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import PurePosixPath
 
+from hardway.components import kube_apiserver
 from hardway.desired import Pickup, Secret
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
@@ -81,7 +82,16 @@ def _polled(cluster: Cluster, authority: Authority) -> Iterator[tuple[str, Ask]]
 def _read_again(cluster: Cluster, host: Host, path: PurePosixPath, unit: str) -> str | None:
     enough = int(Pickup.POLL.within) + 1
     age = int(cluster.run(host, "sh", "-c", AGE, "sh", str(path), unit, str(enough)))
-    return None if age >= enough else f"it looks at {path} every five minutes, and that has lain there for {age} s"
+    if age < enough:
+        return f"it looks at {path} every five minutes, and that has lain there for {age} s"
+    return _reaches_a_kubelet(cluster, host) if unit == kube_apiserver.COMPONENT.unit else None
+
+
+def _reaches_a_kubelet(cluster: Cluster, host: Host) -> str | None:
+    """An API server looks when it passes an ordinary request on to a kubelet, not for an `exec`: so it is given one."""
+    nodes = cluster.inventory.on("worker")
+    status = cluster.api(f"/api/v1/nodes/{nodes[0].name}/proxy/healthz", host=host).status if nodes else 200
+    return None if status == 200 else f"what it passes on to the kubelet of {nodes[0].name} is answered with {status}"
 
 
 def _in_pods(cluster: Cluster) -> dict[str, Ask]:

@@ -35,6 +35,7 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     """
     done = cluster.inv(*words, "--with-traffic", "--json", "-")
     seen: dict[str, Any] = json.loads(done.stdout)
+    print(json.dumps([one for one in seen["failures"] if one["visible"]][:20], indent=1))
     failures = [(one["kind"], one["client"], one["cause"]) for one in seen["failures"] if one["visible"]]
     dropped = [one for one in failures if "etcd" in words and one[2].endswith("raft proposal dropped")]
     crossed = [

@@ -6,13 +6,21 @@ import hashlib
 import os
 import subprocess
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from hardway.desired import Answer
 from hardway.errors import Mistake
+from hardway.inventory import Host, Inventory, load
+from hardway.pki import declared
+from hardway.remote.cluster import Cluster
 from hardway.rotate import believed
 from hardway.rotate.tokens import HEADERS, key
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -95,3 +103,30 @@ def test_all_are_asked_until_the_last_has_answered(monkeypatch: pytest.MonkeyPat
 def test_who_does_not_answer_in_time_is_named_with_the_last_answer() -> None:
     with pytest.raises(Mistake, match=r"^a: after \d+ s: it has not read it$"):
         believed.until_all({"a": lambda: "it has not read it", "b": lambda: None}, within=0, tell=print)
+
+
+@dataclass
+class ApiServers:
+    """Three of them; one passes nothing on to kubelets."""
+
+    inventory: Inventory
+    asked: list[str] = field(default_factory=list)
+
+    def run(self, *_: object) -> str:
+        return "301\n"
+
+    def api(self, path: str, *, host: Host) -> Answer:
+        self.asked.append(f"{host.name} {path}")
+        return Answer(status=503 if host.name == "controller-2" else 200, body=b"")
+
+
+def test_an_api_server_has_read_its_bundle_once_it_has_passed_something_on_to_a_kubelet() -> None:
+    cluster = ApiServers(load(ROOT / "inventory.yaml"))
+    kubernetes = next(one for one in declared.load(ROOT / "certs").authorities if one.authority == "kubernetes")
+
+    found = {name: ask() for name, ask in believed._polled(cast("Cluster", cluster), kubernetes)}
+
+    assert {name: why for name, why in found.items() if why} == {
+        "kube-apiserver on controller-2 (kubelet-ca.crt)": "what it passes on to the kubelet of worker-1 is answered with 503"
+    }
+    assert cluster.asked == [f"controller-{n} /api/v1/nodes/worker-1/proxy/healthz" for n in (1, 2, 3)]
