@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from pathlib import PurePosixPath
@@ -34,6 +34,12 @@ class Step(Enum):
     PREPARE = "prepare"
     SWITCH = "switch"
     FINISH = "finish"
+
+
+def passed(done: Step | None, last: Step) -> bool:
+    """Whether a succession has gone beyond a step already."""
+    order = tuple(Step)
+    return done is not None and order.index(done) > order.index(last)
 
 
 def done(state: State, authority: str) -> Step | None:
@@ -94,15 +100,14 @@ def switch(
 
 
 def finish(state: State, authority: str) -> tuple[Generation, ...]:
-    """Retire every generation but the one that signs."""
+    """Retire every generation but the one that signs: the older ones, or a newer one that was given up before it signed anything."""
     signer = trust(state, authority).signer
-    return _retire(state, authority, lambda one: one != signer)
-
-
-def give_up(state: State, authority: str) -> tuple[Generation, ...]:
-    """Retire a generation that was prepared and has signed nothing."""
-    signer = trust(state, authority).signer
-    return _retire(state, authority, lambda one: one != signer)
+    with state.locked():
+        gone = tuple(one for one in kept.generations(state, authority) if one != signer)
+        for one in gone:
+            state.write(f"pki/{authority}/retired-{one.name}.pem", state.read(one.file))
+            state.remove(one.file)
+    return gone
 
 
 def forget(state: State, authority: str) -> None:
@@ -110,15 +115,6 @@ def forget(state: State, authority: str) -> None:
     with state.locked():
         for one in retired(state, authority):
             state.write(f"pki/{authority}/retired-{one.name}.pem", one.certificate.encode())
-
-
-def _retire(state: State, authority: str, old: Callable[[Generation], bool]) -> tuple[Generation, ...]:
-    with state.locked():
-        gone = tuple(one for one in kept.generations(state, authority) if old(one))
-        for one in gone:
-            state.write(f"pki/{authority}/retired-{one.name}.pem", state.read(one.file))
-            state.remove(one.file)
-    return gone
 
 
 _KINDS: tuple[Literal["authority", "retired"], ...] = ("authority", "retired")

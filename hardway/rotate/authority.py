@@ -45,6 +45,7 @@ class World:
     cluster: Callable[[], AbstractContextManager[Cluster]]  # with what state/ holds at that moment
     push: Callable[[Cluster], int]  # the ordinary one; how many changes it made
     pending: Callable[[Cluster], int]  # how many it would make
+    snapshot: Callable[[Cluster], None]  # of etcd, verified, before anything is changed
     unlock: kept.Unlock  # the keys of authorities, where they are sealed
     tell: Tell
 
@@ -59,12 +60,9 @@ def rotate(world: World, name: str, last: Step = Step.FINISH) -> None:
     """Take an authority through the steps up to `last`. What was interrupted goes on; what is proved is not proved again."""
     authority = world.authority(name)
     done = succession.done(world.state, name)
-    if done is None:
-        refuse_unless_fit(world)
-    else:
-        world.tell(f"{name}: goes on, {done.value} is under way")
+    begin(world, name, done, last)
     for step in ORDER:
-        if done and ORDER.index(step) < ORDER.index(done):
+        if succession.passed(done, step):
             continue
         if step != done:
             _take(world, authority, step)
@@ -89,27 +87,38 @@ def back(world: World, name: str) -> None:
         world.tell(f"{name}: {len(files)} certificates were issued by {succession.trust(world.state, name).signer.common_name} again")
         _bring(world, authority, Step.SWITCH)
     if done is not Step.FINISH:
-        succession.give_up(world.state, name)
+        succession.finish(world.state, name)
     _bring(world, authority, Step.FINISH)
     succession.forget(world.state, name)
     world.tell(f"{name}: {succession.trust(world.state, name).signer.common_name} is all that is trusted, as before")
 
 
-def refuse_unless_fit(world: World) -> None:
-    """Begin only where nothing is ill and nothing else is pending: a rotation is no time to find out."""
+def begin(world: World, name: str, done: Step | None, last: Step) -> None:
+    """Where it stands; a new one begins only where all is well, and after a snapshot."""
+    if succession.passed(done, last):
+        raise Mistake.at(
+            name, f"it is beyond {last.value} already: {done.value if done else ''} is under way", "leave --until away, or use --back"
+        )
+    if done:
+        world.tell(f"{name}: goes on, {done.value} is under way")
+        return
     with world.cluster() as cluster:
-        if pending := world.pending(cluster):
-            raise Mistake.at("", f"{pending} changes are pending", "look at `./inv plan`, run `./inv push`, then rotate")
-        findings: list[Finding] = []
-        for component in ALL:
-            answers = attempt(component.hosts(cluster.inventory), partial(_closed, cluster, component), AT_ONCE)
-            for host, answer in answers.items():
-                why = [str(answer.error)] if isinstance(answer, Failure) else answer
-                findings += (
-                    Finding(where=host.name, what=f"{component.name} is not well: {one}", next_step="mend it first") for one in why
-                )
-        if findings:
-            raise Mistake(*findings)
+        refuse_unless_fit(world, cluster)
+        world.snapshot(cluster)
+
+
+def refuse_unless_fit(world: World, cluster: Cluster) -> None:
+    """Begin only where nothing is ill and nothing else is pending: a rotation is no time to find out."""
+    if pending := world.pending(cluster):
+        raise Mistake.at("", f"{pending} changes are pending", "look at `./inv plan`, run `./inv push`, then rotate")
+    findings: list[Finding] = []
+    for component in ALL:
+        answers = attempt(component.hosts(cluster.inventory), partial(_closed, cluster, component), AT_ONCE)
+        for host, answer in answers.items():
+            why = [str(answer.error)] if isinstance(answer, Failure) else answer
+            findings += (Finding(where=host.name, what=f"{component.name} is not well: {one}", next_step="mend it first") for one in why)
+    if findings:
+        raise Mistake(*findings)
 
 
 def _closed(cluster: Cluster, component: Component, host: Host) -> list[str]:

@@ -17,7 +17,7 @@ from hardway.pki import succession
 from hardway.pki.succession import Step
 from hardway.remote.cluster import Cluster
 from hardway.rotate import tokens
-from hardway.rotate.authority import ORDER, Tell, World, refuse_unless_fit
+from hardway.rotate.authority import ORDER, Tell, World, begin
 from hardway.rotate.believed import until_all
 
 ACCOUNT, SECRETS = "service-account", "encryption"
@@ -38,12 +38,9 @@ echo "${sum%% *} $young"
 def rotate(world: World, name: str, last: Step = Step.FINISH, *, refresh: bool = False) -> None:
     """Take a key through the steps up to `last`; what was interrupted goes on. `refresh` restarts Pods that hold older tokens."""
     done = succession.key_done(world.state, name)
-    if done is None:
-        refuse_unless_fit(world)
-    else:
-        world.tell(f"{name}: goes on, {done.value} is under way")
+    begin(world, name, done, last)
     for step in ORDER:
-        if done and ORDER.index(step) < ORDER.index(done):
+        if succession.passed(done, step):
             continue
         if step != done:
             if step is Step.FINISH and refresh:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -135,6 +136,7 @@ def _world(session: Session, tell: Callable[[str], None]) -> World:
     from hardway.push import push as apply
     from hardway.remote.cluster import Cluster
     from hardway.rotate.authority import World
+    from hardway.snapshot.save import save
     from hardway.state import State
     from hardway.verbs.program.running import programs, running, write_kubeconfig
 
@@ -151,6 +153,13 @@ def _world(session: Session, tell: Callable[[str], None]) -> World:
         write_kubeconfig(session.inventory, cluster, state)
         return found.changes
 
+    def snapshot(cluster: Cluster) -> None:
+        now = datetime.now(UTC)
+        path = state.path(f"snapshots/{now:%Y-%m-%dT%H-%M-%SZ}-before-rotation.db")
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        save(cluster, path, now, tell)
+        tell(f"{path}: a snapshot, should it be needed")
+
     return World(
         inventory=session.inventory,
         declarations=declared.load(session.certs),
@@ -158,6 +167,7 @@ def _world(session: Session, tell: Callable[[str], None]) -> World:
         cluster=lambda: running(session, state, tell, issuing=False),
         push=push,
         pending=pending,
+        snapshot=snapshot,
         unlock=session.passphrase,
         tell=tell,
     )

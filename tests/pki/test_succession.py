@@ -94,7 +94,7 @@ def test_a_switch_goes_back_and_what_was_prepared_is_given_up(
 
     assert succession.done(state, name) is Step.PREPARE
     assert signers(state, name) == {old.common_name}
-    assert succession.give_up(state, name) == (new,)
+    assert succession.finish(state, name) == (new,)
     assert succession.trust(state, name).trusted == (old,)
 
 
@@ -151,3 +151,7 @@ def test_a_key_is_known_before_it_is_used_and_forgotten_after(
         ]
         assert public == [2, 2, 1]
         assert private[0] != private[1] == private[2]
+
+
+def test_a_step_is_beyond_another_in_their_order() -> None:
+    assert [succession.passed(done, Step.SWITCH) for done in (None, *Step)] == [False, False, False, True]
