@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -85,11 +86,16 @@ def test_fault_01_ssh_drops_in_the_middle_of_a_push(fleet: Fleet, program: str, 
     assert said.startswith(f"{SECOND.name}: ")
     assert said.count("\n") == 0
     assert fleet.carried(THIRD) == OLD
-    (fleet.hosts[FIRST.name].base / "bin" / program).unlink()
+    # In its place, and whole at once: a host that goes on by itself may be about to run it.
+    fleet.hosts[FIRST.name].program(f"{program}.new", f'#!/bin/sh\nexec {real} "$@"\n')
+    directory = fleet.hosts[FIRST.name].base / "bin"
+    (directory / f"{program}.new").replace(directory / program)
     root = fleet.hosts[SECOND.name].root
     fleet.again()
     fleet.machine(SECOND).run("flock", f"{root}/run/hardway/lock", "true")  # its lock goes with its connection
+    deadline = time.monotonic() + 60
     while (root / "var/lib/hardway/txn").exists():  # what was left alone comes to its end
+        assert time.monotonic() < deadline
         fleet.machine(SECOND).run("true")
     assert fleet.carried(SECOND) == ends
     fleet.converges(LARGE)
