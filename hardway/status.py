@@ -153,9 +153,8 @@ def _host(one: Standing) -> dict[str, Any]:
 Programs = Callable[[str], Mapping[str, Blob]]  # architecture -> the binaries for it
 
 
-def status(cluster: Cluster, programs: Programs, items: tuple[Item, ...], now: datetime) -> Status:
-    """Look at every host and every daemon at once; what does not answer is told, and hides nothing of the rest."""
-    hosts = cluster.inventory.hosts
+def status(cluster: Cluster, programs: Programs, items: tuple[Item, ...], now: datetime, hosts: tuple[Host, ...]) -> Status:
+    """Look at hosts and all their daemons at once; what does not answer is told, and hides nothing of the rest."""
     with ThreadPoolExecutor(max_workers=4) as beside:  # the API is asked while the hosts are
         drift = beside.submit(_objects, cluster)
         leading = {component.name: beside.submit(_leader, cluster, component) for component in ALL if component.leader}

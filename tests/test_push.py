@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from hardway.components import etcd
 from hardway.desired import Answer, Blob, Component, Content, File, Gate, Live, Manifest, Part, Pickup, Roll, Secret, Text, Use
 from hardway.errors import Finding, Mistake, Retreat
 from hardway.inventory import Host, Inventory, load
@@ -347,3 +348,89 @@ def test_a_question_that_fails_keeps_the_gate_closed_and_its_error_is_told() -> 
 
     with pytest.raises(Mistake, match="connection refused"):
         wait(cast("Live", FakeCluster()), Gate(name="open", ask=ask, within=0), CONTROLLERS[0])
+
+
+def only(survey: Survey, *numbers: int) -> Survey:
+    """The same, of some hosts."""
+    names = {f"controller-{n}" for n in numbers}
+    plans = tuple(plan for plan in survey.plans if plan.host.name in names)
+    return dataclasses.replace(survey, observed={name: seen for name, seen in survey.observed.items() if name in names}, plans=plans)
+
+
+def test_a_push_of_some_hosts_asks_after_the_others_and_leaves_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another host's is not well: nothing is restarted beside it, whoever was named."""
+    ill = component(lambda _live, host: "red" if host == CONTROLLERS[2] else None)
+
+    assert pushed(ill, only(found(UP), 1), monkeypatch)[1].startswith(
+        "stopped: controller-3: x is not well there, so no other is restarted"
+    )
+    seen = pushed(component(), only(found(UP), 1), monkeypatch)
+    assert seen == ["lock 1 for push", "controller-1 apply restart", "controller-1 settle x.service", "unlock"]
+
+
+def test_what_runs_on_a_host_that_was_not_named_is_no_first_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that do not run come up one after the other beside a third that does; with nobody up, together."""
+    third = component(lambda _live, host: None if host == CONTROLLERS[2] else "red", within=0)
+
+    assert "restart-no-block" not in " ".join(pushed(third, only(found(None), 1, 2), monkeypatch))
+    seen = pushed(component(lambda _live, host: "red" if host == CONTROLLERS[2] else None), only(found(None), 1, 2), monkeypatch)
+    assert sorted(seen[1:3]) == [f"controller-{n} apply enable restart-no-block" for n in (1, 2)]
+
+
+@pytest.mark.parametrize(("named", "refused"), [((1,), True), ((1, 2), False), ((1, 2, 3), False)])
+def test_etcd_is_not_started_for_the_first_time_without_most_of_its_members(
+    named: tuple[int, ...], refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(component="etcd", unit="etcd.service", files=())
+    survey = only(
+        dataclasses.replace(found(None), plans=tuple(compare(host, [part], Observed(facts=FACTS)) for host in CONTROLLERS)), *named
+    )
+    one = dataclasses.replace(component(lambda _live, host: None if host.name in survey.observed else "red"), name="etcd")
+    monkeypatch.setattr(etcd, "COMPONENT", one)
+
+    seen = pushed(one, survey, monkeypatch)
+
+    assert (seen == [f"stopped: {TOO_FEW}"]) is refused
+    assert (f"lock {len(named)} for push" in seen) is not refused
+
+
+TOO_FEW = (
+    "--hosts: etcd would start on controller-1, and becomes well on most of its 3 members or on none; "
+    "name more controllers, or leave it away"
+)
+
+
+def test_one_member_of_etcd_that_was_stopped_is_started_alone_beside_others_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = Part(component="etcd", unit="etcd.service", files=())
+    survey = only(dataclasses.replace(found(None), plans=tuple(compare(host, [part], Observed(facts=FACTS)) for host in CONTROLLERS)), 1)
+    one = dataclasses.replace(component(), name="etcd")
+    monkeypatch.setattr(etcd, "COMPONENT", one)
+
+    assert pushed(one, survey, monkeypatch) == [
+        "lock 1 for push",
+        "controller-1 apply enable start",
+        "controller-1 settle etcd.service",
+        "unlock",
+    ]
+
+
+@pytest.mark.parametrize(("at_once", "parallel", "batches"), [(2, 0, [2, 1]), (2, 3, [3]), (2, 1, [1, 1, 1]), (1, 3, [1, 1, 1])])
+def test_so_many_go_at_a_time_as_was_asked_for_and_what_goes_one_by_one_stays_so(
+    at_once: int, parallel: int, batches: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def each(hosts: Sequence[Host], do: Any, together: int) -> None:
+        if hosts:
+            assert len(hosts) == together
+            sizes.append(together)
+        for host in hosts:
+            do(host)
+
+    cluster = FakeCluster()
+    monkeypatch.setattr(roll, "ALL", (component(at_once=at_once),))
+    monkeypatch.setattr(roll, "each", each)
+    push(cast("Cluster", cluster), found(UP), lambda _: None, parallel=parallel)
+
+    assert sizes == batches
+    assert sorted(line.split()[0] for line in cluster.seen if "apply" in line) == [host.name for host in CONTROLLERS]

@@ -72,7 +72,7 @@ def found(component: Component = X, items: tuple[Item, ...] = (), **seen: Observ
             patch.setattr(module, "ALL", (component,))
         patch.setattr(status, "_changes", lambda *_: 0)
         patch.setattr(status, "_objects", lambda _: 0)
-        return status.status(cast("Cluster", cluster), lambda _: cast("Mapping[str, Blob]", {}), items, NOW), cluster
+        return status.status(cast("Cluster", cluster), lambda _: cast("Mapping[str, Blob]", {}), items, NOW, INVENTORY.hosts), cluster
 
 
 def test_each_host_is_asked_once_and_all_is_well() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -93,10 +93,10 @@ def _kubeconfig(one: Item, path: PurePosixPath, client: Item | None) -> Item:
     return replace(one, note=f"names {path}", authority=client.authority, subject=client.subject, not_after=client.not_after)
 
 
-def look(cluster: Cluster, wanted: Sequence[Item]) -> tuple[tuple[Seen, ...], Mapping[str, str]]:
-    """Ask every host for its files and its ports; why not, by host, for those that did not answer."""
-    paths = {host.name: frozenset(one.path for one in wanted if one.host == host.name and one.path) for host in cluster.inventory.hosts}
-    found = attempt(cluster.inventory.hosts, lambda host: _ask(cluster, host, paths[host.name]), AT_ONCE)
+def look(cluster: Cluster, wanted: Sequence[Item], hosts: Sequence[Host]) -> tuple[tuple[Seen, ...], Mapping[str, str]]:
+    """Ask hosts for their files and their ports; why not, by host, for those that did not answer."""
+    paths = {host.name: frozenset(one.path for one in wanted if one.host == host.name and one.path) for host in hosts}
+    found = attempt(hosts, lambda host: _ask(cluster, host, paths[host.name]), AT_ONCE)
     answers = {host.name: answer for host, answer in found.items() if not isinstance(answer, Failure)}
     silent = {
         host.name: "; ".join(finding.what for finding in answer.error.findings)
@@ -148,6 +148,6 @@ def unasked(wanted: Sequence[Item]) -> tuple[Seen, ...]:
     return tuple(Seen(item=one, on_host="not asked" if one.path and one.host else "") for one in wanted)
 
 
-def here(inventory: Inventory, why: str) -> Mapping[str, str]:
-    """Every host, with the one reason why none was asked."""
-    return {host.name: why for host in inventory.hosts}
+def here(hosts: Iterable[Host], why: str) -> Mapping[str, str]:
+    """Hosts, with the one reason why none was asked."""
+    return {host.name: why for host in hosts}

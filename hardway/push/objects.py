@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from hardway.components import ALL
 from hardway.components.node import NODES
 from hardway.desired import Answer, Manifest
 from hardway.errors import Finding, Mistake
+from hardway.inventory import Host, Inventory
 from hardway.plan import LEFTOVERS, Change, compare_object
 from hardway.push.admission import SECRETS
 from hardway.remote.cluster import Cluster
@@ -27,6 +28,14 @@ class Found:
 
     changes: tuple[Change, ...]
     departed: tuple[Finding, ...] = ()  # Nodes of ours whose worker is in the inventory no more (13)
+
+    def among(self, hosts: Sequence[Host], inventory: Inventory) -> Found:
+        """What goes along with some hosts: all but the others' Nodes where every controller is one of them, else their own Nodes alone."""
+        if set(inventory.on("controller")) <= set(hosts):
+            names = {host.name for host in inventory.hosts} - {host.name for host in hosts}
+            return replace(self, changes=tuple(one for one in self.changes if _node_of(one) not in names))
+        names = {host.name for host in hosts}
+        return Found(changes=tuple(one for one in self.changes if _node_of(one) in names))
 
 
 def survey(cluster: Cluster) -> Found:
@@ -54,6 +63,11 @@ def survey(cluster: Cluster) -> Found:
         changes=(*(change for change in compared if change), *gone),
         departed=tuple(_departed(manifest) for manifest in unwanted if _is_node(manifest)),
     )
+
+
+def _node_of(change: Change) -> str:
+    """The host whose Node an object is."""
+    return str(change.manifest.object["metadata"]["name"]) if change.manifest and _is_node(change.manifest) else ""
 
 
 def _is_node(manifest: Manifest) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from hardway.components import ALL
-from hardway.desired import Blob, Component, Gate, Live, Text
+from hardway.desired import Blob, Component, Live, Text
 from hardway.errors import Finding, Mistake, Retreat
 from hardway.inventory import Host
 from hardway.observed import Observed
 from hardway.plan import INTERRUPTED, LEFTOVERS, Plan, digest
 from hardway.push import admission, objects
+from hardway.push.gates import closed, wait
+from hardway.push.limit import paced, refuse_too_few, runs_elsewhere
 from hardway.push.survey import AT_ONCE, Survey
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
@@ -22,9 +22,7 @@ from hardway.remote.protocol import Action, Apply, Move, Removal
 Tell = Callable[[str], None]
 
 FILES = frozenset({"create", "update", "delete"})  # the actions on files; the others are a unit's
-PAUSE = 0.2  # seconds between two questions of a gate
 LOOPS = 3  # restarts by systemd after which a unit is taken for one that will not come up
-PATIENCE = 5.0  # seconds between two looks at those
 STEADY = 3  # seconds that a restarted unit stays up before the next host is touched
 
 
@@ -47,14 +45,18 @@ def _heal(cluster: Cluster, host: Host, tell: Tell) -> None:
         tell(f"{host.name}: went back to the files before: {'; '.join(str(finding) for finding in retreat.findings)}")
 
 
-def push(cluster: Cluster, found: Survey, tell: Tell) -> None:
-    """Do what the survey says. Binaries travel first, to all hosts side by side; then component by component (2, 6)."""
+def push(cluster: Cluster, found: Survey, tell: Tell, *, parallel: int = 0) -> None:
+    """Do what the survey says. Binaries travel first, to all hosts side by side; then component by component (2, 6).
+
+    So many hosts at a time as each component takes, or `parallel` of those that may go side by side at all.
+    """
     concerned = tuple(plan for plan in found.plans if plan.changes)
     if not concerned and not found.objects:
         return
+    refuse_too_few(cluster, found)
     with cluster.lock(tuple(plan.host for plan in concerned), "push"):
         _store(cluster, found, concerned, tell)
-        for component in ALL:
+        for component in (paced(component, parallel) for component in ALL):
             plans = [plan.of(component.name) for plan in concerned]
             mine = [c for c in found.objects if c.component == component.name]
             if component.joins:
@@ -99,12 +101,13 @@ def _roll(cluster: Cluster, component: Component, plans: Sequence[Plan], found: 
         return
     by_host = {plan.host: plan for plan in plans}
     runs = any(o.units[component.unit].active == "active" for o in found.observed.values() if component.unit in o.units)
+    runs = runs or runs_elsewhere(cluster, component, found)
     for batch in _batches(cluster, component, by_host) if runs else [list(by_host)]:
         if runs:
             _refuse_second_loss(cluster, component, [by_host[host] for host in batch])
             for host in batch:
                 _hand_over(cluster, component, by_host[host], tell)
-            _everywhere(batch, lambda host: _replace(cluster, component, by_host[host], tell))
+            each(batch, lambda host: _replace(cluster, component, by_host[host], tell), len(batch))
         else:
             _everywhere(batch, lambda host: _bring(cluster, component, by_host[host], tell, first=True))
             _everywhere(batch, lambda host: _pass(cluster, component, host, tell))
@@ -159,10 +162,10 @@ def _after_retreat(cluster: Cluster, component: Component, host: Host) -> Findin
 def _refuse_second_loss(cluster: Cluster, component: Component, plans: Sequence[Plan]) -> None:
     """Take down no instance that is well while another of its component is not: of three, one may be missing (6)."""
     going = [plan.host for plan in plans if _interrupts(plan)]
-    if not any(_closed(cluster, component, host) is None for host in going):
+    if not any(closed(cluster, component, host) is None for host in going):
         return  # nothing to lose there; this may be what mends it
     for host in component.hosts(cluster.inventory):
-        if host not in going and (why := _closed(cluster, component, host)):
+        if host not in going and (why := closed(cluster, component, host)):
             what = f"{component.name} is not well there, so no other is restarted: {why}"
             raise Mistake.at(host.name, what, f"see `journalctl -u {component.unit}` there, mend it, and push again")
 
@@ -188,13 +191,6 @@ def _hand_over(cluster: Cluster, component: Component, plan: Plan, tell: Tell) -
         tell(f"{plan.host.name}: {component.name}: {now} leads now")
 
 
-def _closed(cluster: Cluster, component: Component, host: Host) -> str | None:
-    for gate in (gate for gate in component.roll.gates if not gate.arrival):
-        if why := _answer(cluster, gate, host):
-            return f"{gate.name}: {why}"
-    return None
-
-
 def _batches(cluster: Cluster, component: Component, by_host: Mapping[Host, Plan]) -> list[list[Host]]:
     """Those that are not well first, the one that leads last; all together where none is well and none would be restarted.
 
@@ -204,7 +200,7 @@ def _batches(cluster: Cluster, component: Component, by_host: Mapping[Host, Plan
     hosts = list(by_host)
     if len(hosts) < 2:
         return [hosts]
-    ill = {host for host in hosts if _closed(cluster, component, host)}
+    ill = {host for host in hosts if closed(cluster, component, host)}
     if len(ill) == len(hosts) and not any(_interrupts(plan) for plan in by_host.values()):
         return [hosts]
     last = component.roll.last(cluster) if component.roll.last else None
@@ -260,31 +256,3 @@ def _pass(cluster: Cluster, component: Component, host: Host, tell: Tell, doomed
         return
     seconds = sum(wait(cluster, gate, host, doomed) for gate in component.roll.gates)
     tell(f"{host.name}: {component.name}: {', '.join(gate.name for gate in component.roll.gates)} after {seconds:.1f} s")
-
-
-def wait(live: Live, gate: Gate, host: Host, doomed: Callable[[], str | None] = lambda: None) -> float:
-    """Ask until the gate opens; the seconds that it took. A Mistake with its last answer if it does not in time.
-
-    `doomed` is asked now and then why it never will.
-    """
-    pause = threading.Event()
-    began = looked = time.monotonic()
-    why = None
-    while True:
-        closed = _answer(live, gate, host)
-        spent = time.monotonic() - began
-        if closed is None:
-            return spent
-        if began + spent - looked > PATIENCE:
-            looked, why = began + spent, doomed()
-        if spent > gate.within or why:
-            what = f"still closed after {spent:.0f} s: {closed}{f'; {why}' if why else ''}"
-            raise Mistake.at(f"{host.name}: gate {gate.name}", what, "the hosts after it were left as they were")
-        pause.wait(PAUSE)
-
-
-def _answer(live: Live, gate: Gate, host: Host) -> str | None:
-    try:
-        return gate.ask(live, host)
-    except Mistake as mistake:
-        return str(mistake)

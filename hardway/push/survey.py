@@ -20,7 +20,7 @@ from hardway.plan import Change, Plan, compare
 from hardway.preflight import Case
 from hardway.push import objects
 from hardway.remote.cluster import Cluster
-from hardway.remote.fanout import Failure, attempt, each
+from hardway.remote.fanout import Failure, attempt
 
 Programs = Callable[[str], Mapping[str, Blob]]  # architecture -> the binaries for it
 Warn = Callable[[Finding], None]
@@ -38,6 +38,7 @@ class Survey:
     plans: tuple[Plan, ...]
     objects: tuple[Change, ...]
     texts: Mapping[str, Texts]  # what the texts that differ say now
+    wrong: tuple[Finding, ...] = ()  # why there is no plan for some hosts; only where it was made partly
 
     @property
     def changes(self) -> int:
@@ -61,9 +62,18 @@ def look(cluster: Cluster, hosts: Iterable[Host], *, verify: bool = False) -> tu
 
 
 def survey(
-    cluster: Cluster, programs: Programs, *, verify: bool = False, some: tuple[Host, ...] = (), warn: Warn = lambda _: None
+    cluster: Cluster,
+    programs: Programs,
+    *,
+    verify: bool = False,
+    some: tuple[Host, ...] = (),
+    partly: bool = False,
+    warn: Warn = lambda _: None,
 ) -> Survey:
-    """Observe every host, or `some`; render, compare. Changes nothing; stops with every finding if a host cannot be used."""
+    """Observe every host, or `some`; render, compare. Changes nothing; stops with every finding if a host cannot be used.
+
+    Or, to be shown `partly`, goes on with the others.
+    """
     inventory, credentials = cluster.inventory, cluster.credentials
     hosts = some or inventory.hosts
     with ThreadPoolExecutor(max_workers=1) as beside:  # the API is asked while the hosts are
@@ -71,20 +81,33 @@ def survey(
         observed, found = look(cluster, hosts, verify=verify)
     for finding in preflight.merged(finding for finding in found if finding.warning):
         warn(finding)
-    if wrong := [finding for finding in found if not finding.warning]:
+    wrong = [finding for finding in found if not finding.warning]
+    if wrong and not partly:
         raise Mistake(*wrong)
-    in_cluster = asking.result()
+    in_cluster = asking.result().among(hosts, inventory)
     for finding in in_cluster.departed:
         warn(finding)
+    hosts = tuple(host for host in hosts if host.name in observed and not any(host.name == finding.where for finding in wrong))
     parts = {h.name: render.parts(inventory, h, observed[h.name].facts, credentials, programs(observed[h.name].facts.arch)) for h in hosts}
     plans = {host: compare(host, parts[host.name], observed[host.name]) for host in hosts}
-    texts = each([host for host in hosts if _updates(plans[host])], lambda host: _refused(cluster, plans[host]), AT_ONCE)
+    texts: dict[Host, Texts] = {}
+    for host, old in attempt(
+        [host for host in hosts if _updates(plans[host])], lambda host: _refused(cluster, plans[host]), AT_ONCE
+    ).items():
+        if isinstance(old, Failure):
+            wrong += old.error.findings
+            del plans[host]
+        else:
+            texts[host] = old
+    if wrong and not partly:
+        raise Mistake(*wrong)
     return Survey(
         observed=observed,
         parts=parts,
         plans=tuple(plans.values()),
         objects=in_cluster.changes,
         texts={host.name: found for host, found in texts.items()},
+        wrong=tuple(wrong),
     )
 
 

@@ -16,12 +16,12 @@ from invoke.tasks import task
 
 from hardway.errors import Mistake
 from hardway.verbs.program.duration import duration
-from hardway.verbs.program.session import Session
+from hardway.verbs.program.session import HOSTS, Session
 
 if TYPE_CHECKING:
     from hardway.certs.look import Seen
     from hardway.certs.report import Report
-    from hardway.inventory import Inventory
+    from hardway.inventory import Host, Inventory
     from hardway.pki.declared import Declarations
     from hardway.pki.issue import Made
     from hardway.pki.register import Item
@@ -43,10 +43,11 @@ TABLES = {
     help={
         "json": "write all of it as JSON to this file, - for standard output",
         "prometheus": "write it to this file, for the textfile collector of node_exporter",
+        "hosts": HOSTS,
         "warn-days": "how many days before its end a certificate is wrong; if not given, when a push would renew it",
     },
 )
-def certs(c: Context, json: str = "", prometheus: str = "", warn_days: str = "") -> None:
+def certs(c: Context, json: str = "", prometheus: str = "", hosts: str = "", warn_days: str = "") -> None:
     """Show every certificate and key: until when, read by whom, and if the hosts serve it.
 
     For cron: exits 1 if something is wrong, has expired or is about to, or is served differently; 3 if nothing is wrong but
@@ -56,8 +57,10 @@ def certs(c: Context, json: str = "", prometheus: str = "", warn_days: str = "")
 
     session = Session.open(c)
     warn = timedelta(days=_number("--warn-days", warn_days)) if warn_days else None
-    with session.console.step("certificates"):
-        report = look(session, warn)
+    some = session.hosts(hosts)
+    with session.console.step("certificates") as tell:
+        report = look(session, warn, some)
+        session.left_alone(some, tell)
     if prometheus:
         exposition.write(Path(prometheus), report)
     if json:
@@ -72,12 +75,12 @@ def certs(c: Context, json: str = "", prometheus: str = "", warn_days: str = "")
     help={
         "within": "what ends within this time, such as 30d or 12h; the default",
         "name": "this certificate, on all its hosts",
-        "host": "with --name: only on this host",
+        "hosts": f"with --name: {HOSTS}",
         "all": "every certificate; authorities and keys are not renewed by this verb",
         "no-wait": "do not wait for readers that look only every five minutes",
     },
 )
-def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bool = False, no_wait: bool = False) -> None:
+def renew(c: Context, within: str = "", name: str = "", hosts: str = "", all_: bool = False, no_wait: bool = False) -> None:
     """Issue certificates again, push them and nothing else, and prove each where it shows.
 
     No unit is restarted, unless certs/ says that it reads a certificate only at its start. It works while the API is down, and
@@ -87,13 +90,14 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
     from hardway.pki import declared, issue
     from hardway.proof import prove, renewed
     from hardway.state import State
+    from hardway.verbs.program.hosts import called
     from hardway.verbs.program.running import running, write_kubeconfig
 
     session = Session.open(c)
-    if sum(map(bool, (within, name, all_))) > 1 or (host and not name):
-        raise Mistake.at("certs.renew", "choose one of --within, --name with or without --host, --all")
+    if sum(map(bool, (within, name, all_))) > 1 or (hosts and not name):
+        raise Mistake.at("certs.renew", "choose one of --within, --name with or without --hosts, --all")
     state, declarations = State(session.state), declared.load(session.certs)
-    chosen = _chosen(session, declarations, name, host, every=all_)
+    chosen = _chosen(session, declarations, name, hosts, every=all_)
     # Also where some are named, those are issued that end before long or cannot be used: a push would do it too.
     window = duration("--within", within) if within else issue.WINDOW
     with session.console.step("renew") as tell:
@@ -105,12 +109,14 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
             write_kubeconfig(session.inventory, cluster, state)
             pushed = bring(cluster, declarations, tell)
             proofs = prove(cluster, renewed(cluster, declarations, pushed.files), tell, wait=not no_wait)
-    hosts: dict[tuple[str, str], list[str]] = {}
+    proved: dict[tuple[str, str], list[str]] = {}
     for proof in proofs:
         how = proof.how or f"NOT PROVED: {proof.failure}"
-        hosts.setdefault((proof.renewed.certificate, how), []).append(proof.renewed.host.name)
-    if hosts:
-        session.console.table(("certificate", "proof", "hosts"), [(*row, ", ".join(several)) for row, several in sorted(hosts.items())])
+        proved.setdefault((proof.renewed.certificate, how), []).append(proof.renewed.host.name)
+    if proved:
+        session.console.table(
+            ("certificate", "proof", "hosts"), [(*row, called(session.inventory, several)) for row, several in sorted(proved.items())]
+        )
     session.console.result(f"{len(made)} issued, {len(proofs)} brought to hosts" if made or proofs else "nothing to renew")
     if pushed.left:
         session.console.tell(f"{pushed.left} other changes were left alone; `./inv plan` shows them")
@@ -120,7 +126,7 @@ def renew(c: Context, within: str = "", name: str = "", host: str = "", all_: bo
         raise Exit(code=1)
 
 
-def look(session: Session, warn: timedelta | None) -> Report:
+def look(session: Session, warn: timedelta | None, hosts: tuple[Host, ...]) -> Report:
     """Ask everywhere; where state/ itself is not whole no host is asked, and that is told."""
     from hardway.certs.look import here, items, unasked
     from hardway.certs.look import look as everywhere
@@ -132,14 +138,15 @@ def look(session: Session, warn: timedelta | None) -> Report:
     state, inventory, now = State(session.state), session.inventory, datetime.now(UTC)
     if not state.glob("pki/*/*"):
         raise Mistake.at(str(session.state), "no certificate was ever issued here", "`./inv up` or `./inv push` does it")
-    wanted = items(declared.load(session.certs), inventory, state, KUBECONFIG, now)
+    names = {host.name for host in hosts}
+    wanted = [one for one in items(declared.load(session.certs), inventory, state, KUBECONFIG, now) if not one.host or one.host in names]
     with ExitStack() as stack:
         try:
             cluster = stack.enter_context(running(session, state, session.console.tell, issuing=False))
         except Mistake as mistake:
-            seen, silent = unasked(wanted), here(inventory, "; ".join(str(finding) for finding in mistake.findings))
+            seen, silent = unasked(wanted), here(hosts, "; ".join(str(finding) for finding in mistake.findings))
         else:
-            seen, silent = everywhere(cluster, wanted)
+            seen, silent = everywhere(cluster, wanted, hosts)
     return Report(cluster=inventory.cluster, asked=now, warn=warn, seen=seen, silent=silent)
 
 
@@ -172,6 +179,8 @@ def _when(report: Report, first: Seen) -> str:
 
 def _rows(seen: Sequence[Seen], columns: Sequence[str], report: Report, inventory: Inventory) -> list[tuple[str, ...]]:
     """A row for what is the same on several hosts."""
+    from hardway.verbs.program.hosts import called
+
     grouped: dict[tuple[str, ...], list[str]] = {}
     for one in seen:
         item = one.item
@@ -187,7 +196,7 @@ def _rows(seen: Sequence[Seen], columns: Sequence[str], report: Report, inventor
             "is": _status(one, report),
         }
         grouped.setdefault(tuple(cells[column] for column in columns[:-1]), []).append(item.host or "")
-    return [(*row, _hosts([host for host in hosts if host], inventory)) for row, hosts in grouped.items()]
+    return [(*row, called(inventory, [host for host in hosts if host])) for row, hosts in grouped.items()]
 
 
 def _whose(item: Item) -> str:
@@ -197,13 +206,6 @@ def _whose(item: Item) -> str:
 
 def _where(item: Item) -> str:
     return str(item.path or (f"state: {item.file}" if item.file else ""))
-
-
-def _hosts(names: Sequence[str], inventory: Inventory) -> str:
-    for role in ("controller", "worker", "loadbalancer"):
-        if len(names) > 1 and list(names) == [host.name for host in inventory.on(role)]:
-            return f"every {role}"
-    return ", ".join(names)
 
 
 def _status(one: Seen, report: Report) -> str:
@@ -232,20 +234,21 @@ def _issued(made: Sequence[Made]) -> Iterator[str]:
         yield f"issued {name}{f' for {times} hosts' if times > 1 else ''}: {why}"
 
 
-def _chosen(session: Session, declarations: Declarations, name: str, host: str, *, every: bool) -> Callable[[Request], bool]:
+def _chosen(session: Session, declarations: Declarations, name: str, hosts: str, *, every: bool) -> Callable[[Request], bool]:
     """The certificates that were asked for; a Mistake with the near name if there is none of that name."""
     from hardway.pki.request import requests
 
     wanted = requests(declarations, session.inventory)
-    for option, given, known in (
-        ("--name", name, {one.certificate for one in wanted}),
-        ("--host", host, {one.host for one in wanted if one.certificate == name and one.host}),
-    ):
-        if given and given not in known:
-            near = difflib.get_close_matches(given, known, n=1)
-            step = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known)) or 'none'}"
-            raise Mistake.at(option, f"there is no {given}", step)
-    return lambda one: every or (one.certificate == name and host in {"", one.host})
+    known = {one.certificate for one in wanted}
+    if name and name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        step = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known))}"
+        raise Mistake.at("--name", f"there is no {name}", step)
+    meant = {host.name for host in session.hosts(hosts)} if hosts else set()
+    having = {one.host for one in wanted if one.certificate == name and one.host}
+    if meant and not meant & having:
+        raise Mistake.at("--hosts", f"{hosts} has no {name}", f"it is of {', '.join(sorted(having)) or 'no host'}")
+    return lambda one: every or (one.certificate == name and (not meant or one.host in meant))
 
 
 def _number(option: str, text: str) -> float:

@@ -9,9 +9,10 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from hardway.verbs.program.duration import duration
-from hardway.verbs.program.session import Session
+from hardway.verbs.program.session import HOSTS, Session
 
 if TYPE_CHECKING:
+    from hardway.inventory import Host
     from hardway.plan import Plan
 
 PENDING = 2  # exit code where --yes is missing
@@ -19,9 +20,9 @@ PENDING = 2  # exit code where --yes is missing
 
 @task(
     auto_shortflags=False,
-    help={"host": "only this one; a member of etcd does not go alone", "yes": "do it: what is in the cluster is gone for good"},
+    help={"hosts": f"{HOSTS}; a member of etcd does not go alone", "yes": "do it: what is in the cluster is gone for good"},
 )
-def reset(c: Context, host: str = "", yes: bool = False) -> None:
+def reset(c: Context, hosts: str = "", yes: bool = False) -> None:
     """Take all that the kit and its daemons made off the hosts; without --yes only show it.
 
     Containers, mounts, rules, routes, users and data go with the files; what is not of the kit stays. state/ stays too, so that
@@ -30,14 +31,15 @@ def reset(c: Context, host: str = "", yes: bool = False) -> None:
     from hardway.leaving.reset import reset as take
     from hardway.leaving.reset import survey
     from hardway.state import State
+    from hardway.verbs.program.hosts import called
     from hardway.verbs.program.running import running
 
     session = Session.open(c)
-    hosts = session.hosts(host)
+    some = session.hosts(hosts)
     # What is not in state/ any more is not missed: it is made for this run alone, and a host that trusts others is refused.
     with State(session.state).draft() as draft, running(session, draft.state, lambda _: None) as cluster:
         with session.console.step("look"):
-            found = survey(cluster, hosts)
+            found = survey(cluster, some)
         for finding in found.silent:
             session.console.warn(finding)
         _show(session, found.plans)
@@ -48,9 +50,9 @@ def reset(c: Context, host: str = "", yes: bool = False) -> None:
             with session.console.step("reset") as tell:
                 take(cluster, found, tell)
     if found.changes:
-        session.console.result(f"nothing of the kit is left on {', '.join(plan.host.name for plan in found.plans)}")
+        session.console.result(f"nothing of the kit is left on {called(session.inventory, [plan.host.name for plan in found.plans])}")
         session.console.result("settings of the kernel and its modules stay until a reboot")
-        session.console.result(_afterwards(session, host))
+        session.console.result(_afterwards(session, some))
     elif not found.silent:
         session.console.result("nothing of the kit is there")
     if found.silent:
@@ -97,20 +99,25 @@ def remove(c: Context, name: str, within: str = "5m", force: bool = False, keep_
         session.console.result(f"now take {name} out of {path} and run `./inv push`: then the others drop its route, else it comes back")
 
 
-def _afterwards(session: Session, host: str) -> str:
+def _afterwards(session: Session, hosts: tuple[Host, ...]) -> str:
     """What is left elsewhere, and what can be done with it."""
-    if not host:
+    if len(hosts) == len(session.inventory.hosts):
         return f"{session.state} keeps the authorities: a push makes the cluster again; remove it if that is not wanted"
-    if any(one.name == host for one in session.inventory.on("worker")):
-        return f"its Node is as if the machine were lost: `./inv push` puts it up again, `./inv worker.remove {host}` takes it out"
-    return "`./inv push` puts it up again"
+    if len(hosts) == 1 and hosts[0] in session.inventory.on("worker"):
+        name = hosts[0].name
+        return f"its Node is as if the machine were lost: `./inv push` puts it up again, `./inv worker.remove {name}` takes it out"
+    return "`./inv push` puts up again what was there; a worker that is not to come back leaves by `./inv worker.remove`"
 
 
 def _show(session: Session, plans: tuple[Plan, ...]) -> None:
     """A row for each thing that goes, once for all the hosts that have it."""
+    from hardway.verbs.program.hosts import called
+
     rows: dict[tuple[str, str, str], list[str]] = {}
     for plan in plans:
         for change in plan.changes:
             rows.setdefault((change.component, change.action, change.what), []).append(plan.host.name)
     if rows:
-        session.console.table(("component", "action", "what", "hosts"), [(*row, ", ".join(hosts)) for row, hosts in rows.items()])
+        session.console.table(
+            ("component", "action", "what", "hosts"), [(*row, called(session.inventory, names)) for row, names in rows.items()]
+        )

@@ -8,14 +8,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from hardway.verbs.program.session import Session
+from hardway.verbs.program.session import HOSTS, Session
 
 if TYPE_CHECKING:
     from hardway.errors import Finding
 
 
-@task(auto_shortflags=False, help={"json": "write the findings as JSON to this file, - for standard output"})
-def preflight(c: Context, json: str = "") -> None:
+@task(auto_shortflags=False, help={"json": "write the findings as JSON to this file, - for standard output", "hosts": HOSTS})
+def preflight(c: Context, json: str = "", hosts: str = "") -> None:
     """Show what would break an installation, and its remedy; exits 1 if a push would refuse."""
     from hardway.preflight import merged
     from hardway.push.survey import look
@@ -23,8 +23,10 @@ def preflight(c: Context, json: str = "") -> None:
     from hardway.verbs.program.running import running
 
     session = Session.open(c)
+    some = session.hosts(hosts)
     with session.console.step("preflight"), State(session.state).draft() as draft, running(session, draft.state, lambda _: None) as cluster:
-        _, all_found = look(cluster, session.inventory.hosts)
+        _, all_found = look(cluster, some)
+    session.left_alone(some, session.console.tell)
     found = sorted(merged(all_found), key=lambda finding: finding.warning)
     if json:
         session.console.json(document(found), json)

@@ -12,7 +12,7 @@ from invoke.tasks import task
 
 from hardway.verbs import traffic as load
 from hardway.verbs.program.cli import USAGE
-from hardway.verbs.program.session import Session
+from hardway.verbs.program.session import HOSTS, Session
 
 if TYPE_CHECKING:
     from hardway.traffic import Report
@@ -24,12 +24,12 @@ AFTER = 5.0  # seconds of load behind the last restart
     auto_shortflags=False,
     help={
         "component": "such as kube-apiserver",
-        "host": "only the one on this host",
+        "hosts": HOSTS,
         "with-traffic": "keep load on the cluster all the while, and end with what its clients saw",
         "json": "with --with-traffic: write its report as JSON to this file, - for standard output",
     },
 )
-def restart(c: Context, component: str, host: str = "", with_traffic: bool = False, json: str = "") -> None:
+def restart(c: Context, component: str, hosts: str = "", with_traffic: bool = False, json: str = "") -> None:
     """Restart a component's daemons, one host after the other, with nobody noticing.
 
     etcd's leader hands over first and goes last; the balancer is reloaded. Exits 1 if one does not come up, or a client saw a failure.
@@ -43,12 +43,12 @@ def restart(c: Context, component: str, host: str = "", with_traffic: bool = Fal
         raise Exit("restart: --json goes with --with-traffic", code=USAGE)
     session = Session.open(c)
     one = named(component)
-    hosts = tuple(there for there in session.hosts(host) if there in one.hosts(session.inventory))
+    some = tuple(there for there in session.hosts(hosts) if there in one.hosts(session.inventory))
     report: Report | None = None
     with session.console.step(f"restart {component}") as tell, ExitStack() as stack:
         cluster = stack.enter_context(running(session, State(session.state), tell, issuing=False))
         beside = stack.enter_context(load.beside(load.ours(session, tell), tell, tell.now)) if with_traffic else None
-        took = roll(cluster, one, hosts, tell)
+        took = roll(cluster, one, some, tell)
         if beside:
             tell.now("some more load, for what shows late")
             time.sleep(AFTER)

@@ -8,18 +8,21 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 from invoke.tasks import task
 
-from hardway.verbs.program.session import Session
+from hardway.verbs.program.session import HOSTS, Session
 
 if TYPE_CHECKING:
+    from hardway.inventory import Host
     from hardway.status import Daemon, Standing, Status
 
 
-@task(auto_shortflags=False, help={"json": "write all of it as JSON to this file, - for standard output"})
-def status(c: Context, json: str = "") -> None:
+@task(auto_shortflags=False, help={"json": "write all of it as JSON to this file, - for standard output", "hosts": HOSTS})
+def status(c: Context, json: str = "", hosts: str = "") -> None:
     """Show how the cluster stands: daemons, leaders, drift; exits 1 if something is down."""
     session = Session.open(c)
-    with session.console.step("status"):
-        found = look(session)
+    some = session.hosts(hosts)
+    with session.console.step("status") as tell:
+        found = look(session, some)
+        session.left_alone(some, tell)
     if json:
         session.console.json(found.document, json)
     if json != "-":
@@ -27,8 +30,8 @@ def status(c: Context, json: str = "") -> None:
     raise Exit(code=1 if found.down else 0)
 
 
-def look(session: Session) -> Status:
-    """Ask every host; a certificate that a push would issue is issued into a copy that is gone afterwards, as `plan` does."""
+def look(session: Session, hosts: tuple[Host, ...]) -> Status:
+    """Ask hosts; a certificate that a push would issue is issued into a copy that is gone afterwards, as `plan` does."""
     from datetime import UTC, datetime
 
     from hardway.pki import declared
@@ -43,7 +46,7 @@ def look(session: Session) -> Status:
     now = datetime.now(UTC)
     items = register(declared.load(session.certs), session.inventory, State(session.state), now)
     with State(session.state).draft() as draft, running(session, draft.state, quiet) as cluster:
-        return ask(cluster, programs(session, session.console.tell, bring=False), items, now)
+        return ask(cluster, programs(session, session.console.tell, bring=False), items, now, hosts)
 
 
 def _show(session: Session, found: Status) -> None:

@@ -124,7 +124,7 @@ def report(cluster: FakeCluster, declarations: Declarations, inventory: Inventor
     """What `./inv certs` would find out."""
 
     def ask(*, at: datetime = now, warn_days: float | None = None) -> Report:
-        seen, silent = look(cast("Cluster", cluster), items(declarations, inventory, state, KUBECONFIG, at))
+        seen, silent = look(cast("Cluster", cluster), items(declarations, inventory, state, KUBECONFIG, at), inventory.hosts)
         warn = None if warn_days is None else timedelta(days=warn_days)
         return Report(cluster="kit", asked=at, warn=warn, seen=seen, silent=silent)
 

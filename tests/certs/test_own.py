@@ -37,7 +37,7 @@ def found(declarations: Declarations, inventory: Inventory, state: State, now: d
     cluster.own[host.name] = {OWN.path: certificate(state, host, now)}
 
     def ask(after: timedelta) -> Report:
-        seen, silent = look(cast("Cluster", cluster), items(declarations, asking, state, KUBECONFIG, now))
+        seen, silent = look(cast("Cluster", cluster), items(declarations, asking, state, KUBECONFIG, now), asking.hosts)
         return Report(cluster="kit", asked=now + after, warn=None, seen=seen, silent=silent)
 
     return ask

@@ -74,7 +74,7 @@ def test_one_certificate_is_renewed_and_nothing_goes_with_it(cluster: LabCluster
     text = cluster.path.read_text()
     cluster.path.write_text(text + "\nflags:\n  kube-scheduler: {v: 1}\n")
     try:
-        done = cluster.inv("certs.renew", "--name", "kube-apiserver", "--host", "controller-2")
+        done = cluster.inv("certs.renew", "--name", "kube-apiserver", "--hosts", "controller-2")
     finally:
         cluster.path.write_text(text)
 

@@ -212,12 +212,12 @@ def canaries(lab: Lab) -> Iterator[None]:
 def test_a_reset_of_one_host_leaves_what_is_its_owners_and_a_push_puts_it_up_again(lab: Lab) -> None:
     units = lab.invocations("worker-1")
 
-    said = lab.inv("reset", "--host", "worker-1", ends=2)
+    said = lab.inv("reset", "--hosts", "worker-1", ends=2)
     assert "kubelet.service" in said
     assert "theirs" not in said
     assert lab.invocations("worker-1") == units
 
-    lab.inv("reset", "--host", "worker-1", "--yes")
+    lab.inv("reset", "--hosts", "worker-1", "--yes")
 
     left = lab.shows("worker-1") - lab.before["worker-1"]
     for one in (

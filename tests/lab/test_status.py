@@ -20,7 +20,7 @@ pytestmark = pytest.mark.lab
 def test_it_costs_one_connection_and_one_command_a_host_and_finds_all_well(cluster: LabCluster) -> None:
     session = Session(inventory=cluster.inventory, console=Console())
     with running(session, cluster.state, print, issuing=False) as live:
-        found = status(live, programs(session, print, bring=False), (), datetime.now(UTC))
+        found = status(live, programs(session, print, bring=False), (), datetime.now(UTC), cluster.inventory.hosts)
         machines = [live.machine(host) for host in cluster.inventory.hosts]
 
     assert [(machine.connects, machine.execs) for machine in machines] == [(1, 1)] * len(cluster.inventory.hosts)

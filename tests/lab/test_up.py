@@ -212,7 +212,7 @@ def test_a_host_that_cannot_be_reached_is_named_and_nothing_is_changed(cluster: 
 
 
 def test_render_writes_what_the_hosts_carry(cluster: LabCluster, tmp_path: Path) -> None:
-    assert cluster.inv("render", "--host", "lb-1", "--out", str(tmp_path)).returncode == 0
+    assert cluster.inv("render", "--hosts", "lb-1", "--out", str(tmp_path)).returncode == 0
     path = "/etc/kubernetes/kube-apiserver-lb/haproxy.cfg"
     carried = cluster.live.run(cluster.inventory.on("loadbalancer")[0], "cat", path)
 

@@ -17,7 +17,6 @@ from hardway import inventory as reading
 from hardway.errors import Mistake
 from hardway.pki import declared, issue
 from hardway.state import State
-from hardway.verbs.certs import _hosts
 from hardway.verbs.kubeconfig import _create
 from hardway.verbs.program.cli import Cli
 from hardway.verbs.program.duration import duration
@@ -127,7 +126,7 @@ def test_a_renewal_that_reaches_no_host_says_so_and_has_issued(inv: Inv, path: P
     state = State(ROOT / "state" / reading.load(path).cluster)
     before = state.read("pki/etcd/etcd-peer@controller-1.pem")
 
-    done = inv("certs.renew", "--name", "etcd-peer", "--host", "controller-1")
+    done = inv("certs.renew", "--name", "etcd-peer", "--hosts", "controller-1")
 
     assert done.returncode == 1
     assert "issued etcd-peer: asked for" in done.stderr
@@ -140,11 +139,11 @@ def test_a_renewal_that_reaches_no_host_says_so_and_has_issued(inv: Inv, path: P
     ("words", "line"),
     [
         (("certs", "--warn-days", "soon"), "--warn-days: 'soon' is no number"),
-        (("certs.renew", "--all", "--name", "admin"), "certs.renew: choose one of --within, --name with or without --host, --all"),
-        (("certs.renew", "--host", "controller-1"), "certs.renew: choose one of"),
+        (("certs.renew", "--all", "--name", "admin"), "certs.renew: choose one of --within, --name with or without --hosts, --all"),
+        (("certs.renew", "--hosts", "controller-1"), "certs.renew: choose one of"),
         (("certs.renew", "--within", "30"), "--within: '30' is no time; write --within 30d, or 12h, or 90m"),
         (("certs.renew", "--name", "etcd-pier"), "--name: there is no etcd-pier; did you mean etcd-peer?"),
-        (("certs.renew", "--name", "etcd-peer", "--host", "lb-1"), "--host: there is no lb-1; "),
+        (("certs.renew", "--name", "etcd-peer", "--hosts", "lb-1"), "--hosts: lb-1 means no host of the inventory; it has controller-1"),
         (("kubeconfig",), "--user: a name is missing; write --user NAME"),
         (("kubeconfig", "--user", "jane", "--out", "jane.pem"), "--out: jane.pem is where the certificate would go"),
         (("kubeconfig", "--user", "jane", "--out", "-"), "--out: - is one file, and without --embed there are three"),
@@ -183,11 +182,3 @@ def test_a_file_that_cannot_be_made_is_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("text", "minutes"), [("30d", 43200), ("8h", 480), ("90m", 90)])
 def test_a_time_is_days_hours_or_minutes(text: str, minutes: int) -> None:
     assert duration("--for", text) == timedelta(minutes=minutes)
-
-
-def test_hosts_that_are_all_of_a_role_are_told_as_that() -> None:
-    shipped = reading.load(ROOT / "inventory.yaml")
-
-    assert _hosts(["controller-1", "controller-2", "controller-3"], shipped) == "every controller"
-    assert _hosts(["controller-1", "controller-3"], shipped) == "controller-1, controller-3"
-    assert _hosts(["lb-1"], shipped) == "lb-1"

@@ -76,7 +76,7 @@ def test_with_yes_it_goes_and_what_stays_is_told(monkeypatch: pytest.MonkeyPatch
     assert inv(engine, "reset", "--yes", monkeypatch=monkeypatch) == 0
     assert len(engine.asked) == 6
     assert "keeps the authorities" in capsys.readouterr().out
-    assert inv(engine, "reset", "--host", "worker-1", "--yes", monkeypatch=monkeypatch) == 0
+    assert inv(engine, "reset", "--hosts", "worker-1", "--yes", monkeypatch=monkeypatch) == 0
     assert engine.asked == ["worker-1"]
     assert "`./inv worker.remove worker-1` takes it out" in capsys.readouterr().out
     assert len(engine.done) == 2
@@ -100,8 +100,8 @@ def test_where_nothing_is_ours_there_is_nothing_to_confirm(monkeypatch: pytest.M
 
 
 def test_a_host_that_is_not_in_the_inventory_is_no_host(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert inv(Engine(Reset(plans=(), silent=())), "reset", "--host", "nobody", monkeypatch=monkeypatch) == 1
-    assert "error: --host: nobody is not in the inventory; it has lb-1, controller-1" in capsys.readouterr().err
+    assert inv(Engine(Reset(plans=(), silent=())), "reset", "--hosts", "nobody", monkeypatch=monkeypatch) == 1
+    assert "error: --hosts: nobody means no host of the inventory; it has lb-1, controller-1" in capsys.readouterr().err
 
 
 def test_a_worker_that_is_to_leave_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
 
-from hardway.errors import Mistake
 from hardway.verbs.program.cli import ROOT
 from hardway.verbs.program.console import Console
 from hardway.verbs.program.passphrase import Passphrase
 
 if TYPE_CHECKING:
     from hardway.inventory import Host, Inventory
+
+HOSTS = "only these: names, roles and globs, such as 'worker-*,lb-1'; all but some: '!worker-7'"  # what `--hosts` takes, of any verb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +58,19 @@ class Session:
         """Where this cluster's keys and certificates are kept."""
         return self.root / "state" / self.inventory.cluster
 
-    def hosts(self, name: str) -> tuple[Host, ...]:
-        """The host that `--host` names; all of them if it names none."""
-        found = tuple(host for host in self.inventory.hosts if name in {"", host.name})
-        if not found:
-            known = ", ".join(host.name for host in self.inventory.hosts)
-            raise Mistake.at("--host", f"{name} is not in the inventory", f"it has {known}")
-        return found
+    def hosts(self, patterns: str) -> tuple[Host, ...]:
+        """The hosts that `--hosts` means; all of them if it is not given."""
+        from hardway.verbs.program.hosts import chosen
+
+        return chosen(self.inventory, patterns)
+
+    def left_alone(self, some: tuple[Host, ...], tell: Callable[[str], None]) -> None:
+        """Say which hosts a verb is not about."""
+        from hardway.verbs.program.hosts import called
+
+        outside = [host.name for host in self.inventory.hosts if host not in some]
+        if outside:
+            tell(f"left as they are, and not looked at: {called(self.inventory, outside)}")
 
     @property
     def certs(self) -> Path:
