@@ -31,7 +31,8 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     """What its clients saw of a verb: no failure but what nobody can take away, and all were busy.
 
     While etcd's lead is handed over its leader drops what is proposed, for as long as one write to a disk takes, and an API server answers
-    that with 500. And one that ends closes idle HTTP/1.1 connections while a POST may be on its way, which nobody may send twice.
+    that with 500. One that ends closes idle HTTP/1.1 connections while a POST may be on its way, which nobody may send twice. And one whose
+    own certificate for kubelets has changed closes its connections to them, an `exec` or `logs` on its way included (client-go).
     """
     done = cluster.inv(*words, "--with-traffic", "--json", "-")
     seen: dict[str, Any] = json.loads(done.stdout)
@@ -41,8 +42,9 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     crossed = [
         one for one in failures if one in {("post", "http/1.1 kept", "request: closed"), ("webhook", "http/1.1 kept", "request: closed")}
     ]
-    assert sorted(failures) == sorted(dropped + crossed)
-    assert len(failures) <= 2
+    closed = [one for one in failures if "kubernetes" in words and one[0] in {"exec", "logs"} and "clos" in one[2]]
+    assert sorted(failures) == sorted(dropped + crossed + closed)
+    assert len(failures) <= 3
     assert done.returncode == bool(failures)
     assert seen["requests"] > 30 * seen["seconds"]
     cluster.read_again()
