@@ -18,6 +18,8 @@ from tests.lab.sabotage import passes
 
 pytestmark = pytest.mark.lab
 
+CLOSED = "use of closed network connection"
+
 
 @pytest.fixture(autouse=True)
 def settled(cluster: LabCluster) -> Iterator[None]:
@@ -42,7 +44,7 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     crossed = [
         one for one in failures if one in {("post", "http/1.1 kept", "request: closed"), ("webhook", "http/1.1 kept", "request: closed")}
     ]
-    closed = [one for one in failures if "kubernetes" in words and one[0] in {"exec", "logs"} and "clos" in one[2]]
+    closed = [one for one in failures if "kubernetes" in words and one[0] in {"exec", "logs"} and one[2].endswith(CLOSED)]
     assert sorted(failures) == sorted(dropped + crossed + closed)
     assert len(failures) <= 3
     assert done.returncode == bool(failures)
