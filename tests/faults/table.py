@@ -74,7 +74,11 @@ FAULTS: Mapping[int, Fault] = {
     ),
     20: Fault("clocks that differ", "refused from 60 s on; what is issued is good five minutes ago", "no warning below 60 s"),
     21: Fault("one etcd member is lost with its data", "told, no other is touched", "mended by a snapshot put back, not by a member added"),
-    22: Fault("etcd's quorum is lost", "told, nothing is put back by itself; `./inv etcd.restore FILE --yes` mends it"),
+    22: Fault(
+        "etcd's quorum is lost",
+        "told, nothing is put back by itself; `./inv etcd.restore FILE --yes` mends it",
+        f"{LATER}a push waits for minutes for members that cannot start before it tells",
+    ),
     23: Fault("etcd has no space left (alarm)", "no rotation begins; status tells the alarm"),
     24: Fault("a corrupt snapshot", "refused before anything stops"),
     25: Fault("a snapshot of another cluster, or without its encryption key", "refused before anything stops"),

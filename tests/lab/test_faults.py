@@ -58,18 +58,6 @@ def test_fault_21_a_member_that_is_lost_with_its_data(cluster: LabCluster, marke
     assert cluster.inv("push").returncode == 0
 
 
-def test_fault_22_a_quorum_that_is_lost(cluster: LabCluster, marked: Path) -> None:
-    _, *lost = cluster.inventory.on("controller")
-    for host in lost:
-        cluster.live.run(host, "sh", "-c", WIPE)
-    refused(cluster, *lost)
-    assert cluster.inv("etcd.restore", str(marked)).returncode != 0  # not without --yes
-    assert cluster.inv("etcd.restore", str(marked), "--yes").returncode == 0
-    for host in cluster.inventory.on("controller"):
-        assert cluster.live.api(f"{MAPS}/fault", host=host).status == 200
-    assert cluster.inv("push").returncode == 0
-
-
 def test_fault_23_no_space_left_in_etcd(cluster: LabCluster) -> None:
     first = cluster.controller()
     alarm = {"action": "ACTIVATE", "memberID": "0", "alarm": "NOSPACE"}
