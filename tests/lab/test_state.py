@@ -68,4 +68,7 @@ def test_a_state_that_is_lost_is_built_anew_from_the_hosts(cluster: LabCluster, 
     assert push.stdout == "nothing to change\n"
     assert "not issued for now, as the key of authority kubernetes is not at hand: kubernetes/admin.pem" in push.stderr
     assert nodes.returncode == 0
-    assert status.returncode == 0
+    rows = [line.split() for line in status.stdout.splitlines() if line.startswith(("controller-", "worker-", "lb-"))]
+    # Who stands in for the administrator is of another authority, and the schedulers know the clients of one alone.
+    assert {row[1] for row in rows if row[-1] == "no"} == {"kube-scheduler"}
+    assert "kube-scheduler: controller-1:10259: /metrics says 401" in status.stdout
