@@ -20,6 +20,7 @@ def preflight(c: Context, json: str = "", hosts: str = "") -> None:
     from hardway.preflight import merged
     from hardway.push.survey import look
     from hardway.state import State
+    from hardway.verbs.program.hosts import shortened
     from hardway.verbs.program.running import running
 
     session = Session.open(c)
@@ -31,7 +32,7 @@ def preflight(c: Context, json: str = "", hosts: str = "") -> None:
     if json:
         session.console.json(document(found), json)
     if json != "-":
-        rows = [(one.where, "warning" if one.warning else "error", one.what, one.next_step) for one in found]
+        rows = [(shortened(one.where.split(", ")), "warning" if one.warning else "error", one.what, one.next_step) for one in found]
         if rows:
             session.console.table(("host", "grade", "what", "what to do"), rows)
         else:

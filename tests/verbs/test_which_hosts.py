@@ -47,7 +47,7 @@ def test_names_roles_and_globs_mean_hosts_in_the_order_of_the_inventory(patterns
         ("wroker-1", "--hosts: wroker-1 means no host of the inventory; did you mean worker-1?"),
         (
             "worker-1,db-*",
-            "--hosts: db-* means no host of the inventory; it has lb-1, controller-1, controller-2 and 3 more; its roles are controller",
+            "--hosts: db-* means no host of the inventory; it has lb-1, controller-1, controller-2, controller-3, worker-1, worker-2; its ",
         ),
         ("!worker-7", "--hosts: !worker-7 means no host of the inventory; did you mean worker-"),
         ("worker,!worker", "--hosts: worker,!worker leaves no host"),

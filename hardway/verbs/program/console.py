@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,10 @@ class Console:
 
     def warn(self, finding: Finding) -> None:
         """Narrate what is allowed and seldom meant."""
-        self.tell(f"warning: {finding}", style="yellow")
+        from hardway.verbs.program.hosts import shortened
+
+        where = shortened(finding.where.split(", "))  # of a hundred hosts nobody wants all the names
+        self.tell(f"warning: {replace(finding, where=where)}", style="yellow")
 
     def ask(self, question: str) -> str:
         """Ask for what nobody else may read."""

@@ -10,7 +10,9 @@ from typing import get_args
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, Role
 
-FEW = 4  # names that are told one by one
+FEW = 6  # names that are told one by one, as those of the shipped inventory are
+
+FIRST = 3  # of more than these
 
 
 def chosen(inventory: Inventory, patterns: str) -> tuple[Host, ...]:
@@ -58,4 +60,4 @@ def called(inventory: Inventory, names: Iterable[str]) -> str:
 def shortened(names: Iterable[str]) -> str:
     """Names, the first ones and how many more."""
     several = list(names)
-    return ", ".join(several) if len(several) <= FEW else f"{', '.join(several[: FEW - 1])} and {len(several) - FEW + 1} more"
+    return ", ".join(several) if len(several) <= FEW else f"{', '.join(several[:FIRST])} and {len(several) - FIRST} more"
