@@ -24,10 +24,13 @@ observe() { # verify, bytes of paths, of units, of what else is asked. Changes n
   now=$({ head -c "$2"; ! ours=$(cut -f1 "$lib/managed" 2>/dev/null) || printf '%s\n' "$ours" | tr '\n' '\0'; } |
     sort -zu | sed -z "s|^|$root|" | keys)
   units=$(head -c "$3" | tr '\0' ' ') asked=$(head -c "$4") clock=$(date +%s.%N)
-  say 'fact\t%s\t%s\n' arch "$(uname -m)" clock "$clock" boot_id "$(cat /proc/sys/kernel/random/boot_id)" \
-    cgroup "$(stat -fc %T /sys/fs/cgroup)" systemd "$(systemctl --version | sed 's/^systemd \([0-9]*\).*/\1/;q')" \
-    disk_free "$(df -B1 --output=avail "$root/var/lib" | sed 1d)" \
-    memory "$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)" mtu "$(mtu)"
+  # A process costs a millisecond or more, so the shell reads and cuts what it can.
+  systemd=$(systemctl --version) systemd=${systemd#systemd } free=$(df -B1 --output=avail "$root/var/lib") mtu=''
+  read -r boot_id </proc/sys/kernel/random/boot_id
+  while read -r name memory _ && [ "$name" != MemTotal: ]; do :; done </proc/meminfo
+  mtu || :
+  say 'fact\t%s\t%s\n' arch "$(uname -m)" clock "$clock" boot_id "$boot_id" cgroup "$(stat -fc %T /sys/fs/cgroup)" \
+    systemd "${systemd%%[!0-9]*}" disk_free "${free##*[!0-9]}" memory "$memory" mtu "$mtu"
   [ ! -e "$root/run/systemd/container" ] || say 'fact\t%s\t%s\n' container "$(cat "$root/run/systemd/container")"
   # Where /etc/resolv.conf names but systemd-resolved's stub, which no Pod reaches, resolved's own file names whom that asks.
   resolved=/run/systemd/resolve/resolv.conf
@@ -51,7 +54,7 @@ observe() { # verify, bytes of paths, of units, of what else is asked. Changes n
 }
 mtu() { # of the interface that the default route leaves by
   while read -r device to _ _ _ _ _ mask _; do
-    [ "$to$mask" != 0000000000000000 ] || { cat "$root/sys/class/net/$device/mtu"; return; }
+    [ "$to$mask" != 0000000000000000 ] || { read -r mtu <"$root/sys/class/net/$device/mtu"; return; }
   done 2>/dev/null <"$root/proc/net/route" || :
 }
 ground() { # what an installation would stand on. A command costs milliseconds, so there are few
