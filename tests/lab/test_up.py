@@ -246,6 +246,8 @@ def test_an_operator_without_the_clusters_state_is_refused_and_nothing_changes(c
         kept.rename(pki)
 
     assert done.returncode == 1
-    assert re.search(r"^error: controller-1: it trusts etcd-ca-\w+, .* unknown to this state/; bring its state/ back", done.stderr, re.MULTILINE)
+    assert re.search(
+        r"^error: controller-1: it trusts etcd-ca-\w+, .* unknown to this state/; bring its state/ back", done.stderr, re.MULTILINE
+    )
     assert before == {host.name: outside(cluster, host) for host in cluster.inventory.hosts}
     assert planned(cluster) == []

@@ -80,9 +80,8 @@ esac
 NAMES = ("nft", "ip", "getent", "userdel", "groupdel", "umount", "iptables", "iptables-save", "iptables-restore", "ip6tables-save")
 
 
-@pytest.fixture
-def host(tmp_path: Path) -> FakeHost:
-    made = FakeHost(base=tmp_path)
+def bare(base: Path) -> FakeHost:
+    made = FakeHost(base=base)
     for name in NAMES:
         made.program(name, STAND_IN)
     for path in ("/programs", "/proc/self", "/sys/fs/cgroup", "/sys/class/net", "/run/netns", "/etc/systemd/system", "/etc/sysusers.d"):
@@ -92,8 +91,20 @@ def host(tmp_path: Path) -> FakeHost:
 
 
 @pytest.fixture
-def used(host: FakeHost) -> FakeHost:
+def host(tmp_path: Path) -> FakeHost:
+    return bare(tmp_path)
+
+
+@pytest.fixture
+def used(pushed: FakeHost, tmp_path: Path) -> FakeHost:
     """One that carries all of it, and things of its owner's between."""
+    return FakeHost.copied(tmp_path, pushed)
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> FakeHost:
+    """The one that the others are copies of."""
+    host = bare(tmp_path_factory.mktemp("pushed"))
     for path in DATA:
         host.path(path).mkdir(parents=True)
         (host.path(path) / "data").write_text("data")

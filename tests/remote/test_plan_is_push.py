@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -63,12 +64,8 @@ def test_a_file_that_nobody_wants_any_more_is_taken_away(tmp_path: Path) -> None
     assert planned(machine, wanted).changes == ()
 
 
-# Without shrinking: an example takes a tenth of a second, a hundred of them more than the quick tests may.
-@settings(max_examples=8, deadline=None, phases=(Phase.explicit, Phase.generate))
-@given(old=trees, new=trees)
-def test_a_push_changes_what_the_plan_names_and_leaves_nothing_to_plan(
-    old: dict[str, tuple[Content, int, Pickup]], new: dict[str, tuple[Content, int, Pickup]]
-) -> None:
+def pushed(old: dict[str, tuple[Content, int, Pickup]], new: dict[str, tuple[Content, int, Pickup]]) -> None:
+    """Push one tree, then the other, and compare what the plan names with what has changed on disk."""
     with TemporaryDirectory() as directory:
         host = FakeHost(base=Path(directory))
         host.unit(UNIT)
@@ -85,3 +82,19 @@ def test_a_push_changes_what_the_plan_names_and_leaves_nothing_to_plan(
         named = {change.what for change in plan.changes if change.action in {"create", "update", "delete"}}
         assert named == {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
         assert planned(machine, part(new)).changes == ()
+
+
+# Without shrinking: an example takes a tenth of a second, a hundred of them more than the quick tests may.
+@settings(max_examples=4, deadline=None, phases=(Phase.explicit, Phase.generate))
+@given(old=trees, new=trees)
+def test_a_push_changes_what_the_plan_names_and_leaves_nothing_to_plan(
+    old: dict[str, tuple[Content, int, Pickup]], new: dict[str, tuple[Content, int, Pickup]]
+) -> None:
+    pushed(old, new)
+
+
+@pytest.mark.full
+@settings(max_examples=60, deadline=None)
+@given(old=trees, new=trees)
+def test_any_push_does(old: dict[str, tuple[Content, int, Pickup]], new: dict[str, tuple[Content, int, Pickup]]) -> None:
+    pushed(old, new)

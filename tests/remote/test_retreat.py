@@ -33,8 +33,15 @@ esac
 
 
 @pytest.fixture
-def running(host: FakeHost) -> FakeHost:
+def running(proved: FakeHost, tmp_path: Path) -> FakeHost:
     """A host whose unit runs and was proved with /etc/x/a, a binary and a file that the next change takes away."""
+    return FakeHost.copied(tmp_path, proved)
+
+
+@pytest.fixture(scope="module")
+def proved(tmp_path_factory: pytest.TempPathFactory) -> FakeHost:
+    """The one that the others are copies of."""
+    host = FakeHost(base=tmp_path_factory.mktemp("proved"))
     host.program("systemctl", SYSTEMCTL + JUDGE)
     host.unit(UNIT)
     machine = host.machine()
