@@ -7,7 +7,7 @@ import re
 import traceback
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -100,11 +100,17 @@ def manifests(component: Component, inventory: Inventory) -> tuple[Manifest, ...
     if not component.wanted(inventory):
         return ()
     found = (
-        Document.parse(one, name=template.source).data
+        _parsed(one, template.source)
         for template in component.manifests(inventory)
         for one in re.split(r"^---\n", text(template, inventory=inventory), flags=re.MULTILINE)
     )
     return tuple(Manifest(object={**one, "metadata": _labelled(one["metadata"])}) for one in found)
+
+
+@lru_cache(maxsize=256)  # a Node for each worker, in every survey
+def _parsed(text: str, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = Document.parse(text, name=name).data
+    return found
 
 
 def _labelled(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
