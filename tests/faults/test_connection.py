@@ -24,8 +24,11 @@ from tests.remote.users import PASSWORD, users, wants_root
 
 pytestmark = pytest.mark.lab
 FIRST, SECOND, THIRD = HOSTS
-# Walks up from a stand-in to the sshd of its session, and kills that.
-KILL_SSHD = 'p=$PPID; while [ "$(cat /proc/$p/comm)" != sshd ]; do p=$(cut -d" " -f4 /proc/$p/stat); done; kill -9 "$p"'
+# Walks up from a stand-in to the sshd of its session, and kills that; once it is gone, whoever is left has none above.
+KILL_SSHD = """p=$PPID
+while [ "$p" -gt 1 ] && [ "$(cat /proc/$p/comm)" != sshd ]; do p=$(cut -d" " -f4 /proc/$p/stat); done
+[ "$p" -le 1 ] || kill -9 $p
+"""
 
 
 @dataclass
@@ -81,7 +84,7 @@ def test_fault_01_ssh_drops_in_the_middle_of_a_push(fleet: Fleet, program: str, 
     """Before a change is committed it has not begun; after that it is whole, also if nobody hears of it."""
     real = shutil.which(program)
     here = f'[ "${{HARDWAY_ROOT##*/{SECOND.name}/}}" = root ]'
-    fleet.hosts[FIRST.name].program(program, f'#!/bin/sh\n! {{ {here} && {when}; }} || {{ {KILL_SSHD}; }}\nexec {real} "$@"\n')
+    fleet.hosts[FIRST.name].program(program, f'#!/bin/sh\n! {{ {here} && {when}; }} || {{ {KILL_SSHD} }}\nexec {real} "$@"\n')
     said = fleet.refused(LARGE)
     assert said.startswith(f"{SECOND.name}: ")
     assert said.count("\n") == 0
