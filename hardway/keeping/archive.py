@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from hardway.pki.sealing import AlteredError, cipher
 
 FIRST_LINE = b"hardway-state 1\n"
 PIECE = 1 << 16
@@ -81,9 +79,6 @@ class Header:
             raise BrokenError("its header is damaged")
         return header
 
-    def cipher(self, passphrase: bytes) -> ChaCha20Poly1305:
-        return ChaCha20Poly1305(Scrypt(salt=self.salt, length=32, n=self.cost, r=8, p=1).derive(passphrase))
-
     def numbered(self, number: int, *, last: bool) -> bytes:
         """The nonce of a piece."""
         return self.nonce + number.to_bytes(4, "big") + bytes([last])
@@ -93,7 +88,7 @@ class Writer:
     """Encrypts what is written to it; without `close` the archive has no end, and is refused."""
 
     def __init__(self, file: Sink, header: Header, passphrase: bytes) -> None:
-        self._file, self._header, self._cipher = file, header, header.cipher(passphrase)
+        self._file, self._header, self._cipher = file, header, cipher(passphrase, header.salt, header.cost)
         self._held, self._number = bytearray(), 0
         file.write(header.text)
 
@@ -118,7 +113,7 @@ class Reader:
     """Decrypts piece by piece; nothing is given out that was not verified."""
 
     def __init__(self, file: BinaryIO, header: Header, passphrase: Callable[[], bytes]) -> None:
-        self._file, self._header, self._cipher = file, header, header.cipher(passphrase())
+        self._file, self._header, self._cipher = file, header, cipher(passphrase(), header.salt, header.cost)
         self._held, self._number, self._over = bytearray(), 0, False
         self._next = file.read(PIECE + _TAG)
 
@@ -141,7 +136,7 @@ class Reader:
         nonce = self._header.numbered(self._number, last=self._over)
         try:
             self._held += self._cipher.decrypt(nonce, piece, self._header.text)
-        except InvalidTag:
+        except AlteredError:
             first = self._number == 0
             raise BrokenError("the passphrase is wrong, or it was altered" if first else "it was altered or cut short") from None
         self._number += 1

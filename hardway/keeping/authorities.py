@@ -6,14 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from cryptography import x509
-
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
 from hardway.keeping.reading import Read, on, same
 from hardway.pki import kept
 from hardway.pki.declared import Authority, Declarations, Place
-from hardway.pki.pair import Pair, UnreadableError
+from hardway.pki.pair import Certificate, Pair, UnreadableError, certificates
 from hardway.pki.trust import Generation, age
 
 
@@ -50,11 +48,11 @@ def _alone(one: Authority, wanted: Iterable[Authority]) -> tuple[Place, ...]:
 
 def _trusted(
     one: Authority, wanted: Iterable[Authority], inventory: Inventory, read: Read, found: Mapping[str, Recovered]
-) -> tuple[x509.Certificate, ...]:
+) -> tuple[Certificate, ...]:
     """Its certificates, as all of its bundles have them; those above them too, where a bundle has these."""
     known = {pair.certificate for other in found.values() for pair in other.generations.values()}
 
-    def ours(places: Iterable[Place]) -> dict[str, tuple[x509.Certificate, ...]]:
+    def ours(places: Iterable[Place]) -> dict[str, tuple[Certificate, ...]]:
         bundles = on(inventory, read, places)
         return {where: tuple(one for one in _parsed(where, text) if one not in known) for where, text in bundles.items()}
 
@@ -67,16 +65,15 @@ def _trusted(
     return same(what, chained) or same(what, bare) or ()
 
 
-def _parsed(where: str, text: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(text.encode())
-    except ValueError:
-        raise Mistake.at(where, "it is damaged: no certificates can be read", "take this host out of the inventory for now") from None
+def _parsed(where: str, text: str) -> tuple[Certificate, ...]:
+    if not (found := certificates(text)):
+        raise Mistake.at(where, "it is damaged: no certificates can be read", "take this host out of the inventory for now")
+    return found
 
 
-def _grouped(certificates: Iterable[x509.Certificate]) -> Iterator[Pair]:
+def _grouped(certificates: Iterable[Certificate]) -> Iterator[Pair]:
     """Generations, each with the certificates above it: whoever signed the one before belongs to it."""
-    group: list[x509.Certificate] = []
+    group: list[Certificate] = []
     for certificate in certificates:
         last = Pair(certificate=group[-1]) if group else None
         if last and last.certificate.issuer != last.certificate.subject and Pair(certificate=certificate).signed(last):

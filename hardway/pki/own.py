@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from hardway.desired import Own
 from hardway.inventory import Host
-from hardway.pki.pair import Pair
+from hardway.pki.pair import Pair, certificates
 
 
 def read(der: bytes | None) -> Pair | None:
@@ -35,7 +35,7 @@ def lacking(own: Own, host: Host, der: bytes | None, trusted: str, now: datetime
         return "its client certificate has ended"
     if _names(found.certificate.subject) != _wanted(own, host):
         return f"its client certificate is for {found.common_name}"
-    if not any(Pair(certificate=one).signed(found) for one in x509.load_pem_x509_certificates(trusted.encode())):
+    if not any(Pair(certificate=one).signed(found) for one in certificates(trusted)):
         return f"its client certificate is signed by {found.issuer}, which is not trusted"
     return ""
 

@@ -17,6 +17,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hardway.pki.request import Request
 
+Certificate = x509.Certificate
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 BACKDATED = timedelta(minutes=5)  # a host whose clock is a little behind accepts a certificate made just now
@@ -213,6 +214,14 @@ def leaf(request: Request, signer: Pair, *, now: datetime, lifetime: timedelta |
     if sans:
         builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
     return Pair(certificate=builder.sign(signer.key, hashes.SHA256()), key=key)
+
+
+def certificates(bundle: str) -> tuple[x509.Certificate, ...]:
+    """Every certificate of a bundle, in its order; none of what is no bundle."""
+    try:
+        return tuple(x509.load_pem_x509_certificates(bundle.encode()))
+    except ValueError:
+        return ()
 
 
 def asked(name: str) -> bytes:

@@ -8,6 +8,9 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 
 from cryptography import x509
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from hardway.errors import Mistake
@@ -17,6 +20,13 @@ from hardway.pki.declared import Authority, Declarations
 from hardway.pki.issue import begin
 from hardway.pki.pair import Pair, UnreadableError, private_pem
 from hardway.state import State
+
+AlteredError = InvalidTag  # of what a cipher is to open: another passphrase, or not what was sealed
+
+
+def cipher(passphrase: bytes, salt: bytes, cost: int) -> ChaCha20Poly1305:
+    """What seals by a passphrase; each guess at it costs 1 KiB of memory times `cost`."""
+    return ChaCha20Poly1305(Scrypt(salt=salt, length=32, n=cost, r=8, p=1).derive(passphrase))
 
 
 def seal(declarations: Declarations, state: State, passphrase: bytes, apart: Path | None = None) -> tuple[str, ...]:

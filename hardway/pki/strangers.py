@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from cryptography import x509
-
-from hardway.pki.pair import common_name
+from hardway.pki.pair import certificates, common_name
 from hardway.pki.trust import Trust
 
 
@@ -25,13 +23,6 @@ def strangers(bundle: str, trusts: Iterable[Trust], now: datetime) -> tuple[str,
         found
         for trust in trusts
         for text in (trust.chained, *(one.certificate + one.above for one in trust.retired))
-        for found in _certificates(text)
+        for found in certificates(text)
     }
-    return tuple(common_name(one.subject) for one in _certificates(bundle) if one not in known and one.not_valid_after_utc > now)
-
-
-def _certificates(bundle: str) -> list[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(bundle.encode())
-    except ValueError:  # damaged: it protects nothing either
-        return []
+    return tuple(common_name(one.subject) for one in certificates(bundle) if one not in known and one.not_valid_after_utc > now)
