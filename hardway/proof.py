@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath
 
+from hardway import waiting
 from hardway.components import ALL, etcd, kube_apiserver
 from hardway.desired import Pickup, Secret, Serving
 from hardway.errors import Mistake
@@ -186,13 +188,8 @@ def _within(one: Renewed) -> float:
 def until(ask: Callable[[], str | None], *, within: float, pause: float, where: str, over: threading.Event) -> float:
     """Ask until the answer is None; the seconds that it took. A Mistake with the last answer if the time is over, or the run."""
     began = time.monotonic()
-    while True:
-        try:
-            why = ask()
-        except Mistake as mistake:
-            why = "; ".join(str(finding) for finding in mistake.findings)
-        spent = time.monotonic() - began
-        if why is None:
-            return spent
-        if spent > within or over.wait(pause):
-            raise Mistake.at(where, f"after {spent:.0f} s: {why}")
+    why = waiting.until(partial(waiting.answer, ask), within=within, pause=pause, over=over)
+    spent = time.monotonic() - began
+    if why is not None:
+        raise Mistake.at(where, f"after {spent:.0f} s: {why}")
+    return spent

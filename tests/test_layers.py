@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 # A layer imports those above it; what shares a line does not import each other.
 LAYERS = [
     {"errors"},
+    {"waiting"},
     {"inventory"},
     {"observed"},
     {"desired"},
@@ -30,7 +31,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ASIDE = {"lab": {"errors", "inventory"}, "binaries": {"errors", "inventory"}}  # of use to verbs only
 HOMES = {
     "annotated_types": {"inventory"},
-    "cryptography": {"keeping", "pki"},
+    "cryptography": {"pki"},
     "fabric": {"remote"},
     "h11": {"traffic"},
     "h2": {"traffic"},

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from hardway.desired import Component, Gate, Live
 from hardway.errors import Mistake
 from hardway.inventory import Host
+from hardway.waiting import answer
 
 PAUSE = 0.2  # seconds between two questions of a gate
 PATIENCE = 5.0  # seconds between two looks at what may never come up
@@ -23,7 +25,7 @@ def wait(live: Live, gate: Gate, host: Host, doomed: Callable[[], str | None] = 
     began = looked = time.monotonic()
     why = None
     while True:
-        closed = _answer(live, gate, host)
+        closed = answer(partial(gate.ask, live, host))
         spent = time.monotonic() - began
         if closed is None:
             return spent
@@ -35,16 +37,9 @@ def wait(live: Live, gate: Gate, host: Host, doomed: Callable[[], str | None] = 
         pause.wait(PAUSE)
 
 
-def _answer(live: Live, gate: Gate, host: Host) -> str | None:
-    try:
-        return gate.ask(live, host)
-    except Mistake as mistake:
-        return str(mistake)
-
-
 def closed(live: Live, component: Component, host: Host) -> str | None:
     """Why the instance on a host is not well; None if it is."""
     for gate in (gate for gate in component.roll.gates if not gate.arrival):
-        if why := _answer(live, gate, host):
+        if why := answer(partial(gate.ask, live, host)):
             return f"{gate.name}: {why}"
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -15,9 +14,10 @@ from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.pki.declared import Authority
 from hardway.remote.cluster import Cluster
+from hardway.rotate.asking import got
 from hardway.rotate.doors import NOBODY, PROBE, Door, doors, seen_as
+from hardway.waiting import Ask, answer, until
 
-Ask = Callable[[], str | None]
 Tell = Callable[[str], None]
 
 PAUSE = 1.0  # seconds between two rounds of questions
@@ -103,10 +103,7 @@ def _in_pods(cluster: Cluster) -> dict[str, Ask]:
 
 
 def _root_cas(cluster: Cluster, wanted: str) -> str | None:
-    answer = cluster.api(ROOT_CAS)
-    if answer.status != 200:
-        return f"the API answers {answer.status}"
-    differ = [one["metadata"]["namespace"] for one in answer.json()["items"] if one["data"].get("ca.crt") != wanted]
+    differ = [one["metadata"]["namespace"] for one in got(cluster, ROOT_CAS)["items"] if one["data"].get("ca.crt") != wanted]
     return f"it is not the new bundle yet in {', '.join(differ)}" if differ else None
 
 
@@ -122,24 +119,19 @@ def _pods(cluster: Cluster, host: Host, wanted: str) -> str | None:
 
 def until_all(questions: Mapping[str, Ask], *, within: float, tell: Tell) -> float:
     """Ask until every answer is None; the seconds that it took. A Mistake with all the last answers if they are not in time."""
-    pause, began, told = threading.Event(), time.monotonic(), 0.0
-    pending = dict(questions)
-    while True:
-        answers = {name: _answer(ask) for name, ask in pending.items()}
-        pending = {name: pending[name] for name, why in answers.items() if why}
-        spent = time.monotonic() - began
-        if not pending:
-            return spent
-        if spent > within:
-            raise Mistake(*(Finding(where=name, what=f"after {spent:.0f} s: {answers[name]}") for name in pending))
-        if spent - told > TOLD or not told:
-            name, told = next(iter(pending)), spent or 0.001
-            tell(f"waiting for {len(pending)} of {len(questions)} readers; {name}: {answers[name]}")
-        pause.wait(PAUSE)
+    began, due = time.monotonic(), 0.0
+    closed: dict[str, str] = dict.fromkeys(questions, "")
 
+    def first() -> str | None:
+        nonlocal closed, due
+        closed = {name: why for name in closed if (why := answer(questions[name]))}
+        if closed and time.monotonic() > due:
+            due = time.monotonic() + TOLD
+            tell(f"waiting for {len(closed)} of {len(questions)} readers; {': '.join(next(iter(closed.items())))}")
+        return next(iter(closed.values()), None)
 
-def _answer(ask: Ask) -> str | None:
-    try:
-        return ask()
-    except Mistake as mistake:
-        return "; ".join(str(finding) for finding in mistake.findings)
+    late = until(first, within=within, pause=PAUSE)
+    spent = time.monotonic() - began
+    if late:
+        raise Mistake(*(Finding(where=name, what=f"after {spent:.0f} s: {why}") for name, why in closed.items()))
+    return spent

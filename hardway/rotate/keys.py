@@ -17,6 +17,7 @@ from hardway.pki import succession
 from hardway.pki.succession import Step
 from hardway.remote.cluster import Cluster
 from hardway.rotate import tokens
+from hardway.rotate.asking import got
 from hardway.rotate.authority import ORDER, Tell, World, begin
 from hardway.rotate.believed import until_all
 
@@ -118,7 +119,7 @@ def _prove_account(cluster: Cluster, step: Step, world: World) -> None:
 
 
 def _publishes(cluster: Cluster, host: Host, number: int) -> str | None:
-    found = len(cluster.api(JWKS, host=host).json()["keys"])
+    found = len(got(cluster, JWKS, host=host)["keys"])
     return None if found == number else f"it publishes {found} keys, wanted {number}"
 
 

@@ -10,8 +10,10 @@ from typing import Any
 from hardway.components import ALL
 from hardway.errors import Finding, Mistake
 from hardway.pki.declared import Authority
+from hardway.pki.pair import certificates
 from hardway.pki.trust import Trust
 from hardway.remote.cluster import Cluster
+from hardway.rotate.asking import got
 
 # Where an object of the cluster says whom the API servers are to believe; for each, how its places are found.
 BUNDLES: Mapping[str, str] = {
@@ -47,21 +49,21 @@ def _served(cluster: Cluster, authority: Authority, trust: Trust) -> Iterator[Fi
 
 def _objects(cluster: Cluster, trust: Trust) -> Iterator[Finding]:
     """Bundles in the cluster that hold an older generation and not the one that signs."""
-    old = [_body(one.certificate) for one in trust.trusted if one != trust.signer]
-    new = _body(trust.signer.certificate)
+    old = {found for one in trust.trusted if one != trust.signer for found in certificates(one.certificate)}
+    new = set(certificates(trust.signer.certificate))
 
     def lacking(pem: str) -> bool:
-        flat = _body(pem)
-        return any(one in flat for one in old) and new not in flat
+        there = set(certificates(pem))
+        return bool(old & there) and not new <= there
 
     for path, kind in BUNDLES.items():
-        for one in _items(cluster, path):
+        for one in got(cluster, path)["items"]:
             for place, bundle in _bundles(one):
                 if lacking(base64.b64decode(bundle).decode(errors="replace")):
                     name = f"{kind} {one['metadata']['name']}{f' ({place})' if place else ''}"
                     step = f"put {trust.signer.common_name} into its caBundle, beside the older or instead of it"
                     yield Finding(where=name, what="believes the older generation only", next_step=step)
-    for one in _items(cluster, TOKENS):
+    for one in got(cluster, TOKENS)["items"]:
         if lacking(base64.b64decode(one.get("data", {}).get("ca.crt", "")).decode(errors="replace")):
             where = f"secret {one['metadata']['namespace']}/{one['metadata']['name']}"
             yield Finding(
@@ -73,13 +75,6 @@ def _objects(cluster: Cluster, trust: Trust) -> Iterator[Finding]:
         yield Finding(where="configmap kube-public/cluster-info", what="holds the older generation only", next_step="put the new one in")
 
 
-def _items(cluster: Cluster, path: str) -> list[Mapping[str, Any]]:
-    answer = cluster.api(path)
-    if answer.status != 200:
-        raise Mistake.at(path.partition("?")[0], f"the API answers {answer.status}", "run it again")
-    return list(answer.json()["items"])
-
-
 def _bundles(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name of the place, and the bundle in base64."""
     for hook in one.get("webhooks") or ():
@@ -88,8 +83,3 @@ def _bundles(one: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "", spec.get("caBundle") or ""
     conversion = (spec.get("conversion") or {}).get("webhook") or {}
     yield "", (conversion.get("clientConfig") or {}).get("caBundle") or ""
-
-
-def _body(pem: str) -> str:
-    """What is in a PEM, without its line breaks."""
-    return "".join(line for line in pem.splitlines() if "-----" not in line)

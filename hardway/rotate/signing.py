@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import base64
 import secrets
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import PurePosixPath
-from typing import Any
 
 from hardway.desired import Text
-from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.pki.declared import Authority
-from hardway.pki.pair import Pair, asked
+from hardway.pki.pair import Pair, asked, certificates
 from hardway.remote.cluster import Cluster
-from hardway.rotate.believed import Ask
+from hardway.rotate.asking import done, got
 from hardway.rotate.doors import PROBE
+from hardway.waiting import Ask, until
 
-LOOKS = 50  # at a request that was approved
-PAUSE = 0.2  # seconds between them
+SIGNED = 10.0  # seconds for a request that was approved
+PAUSE = 0.2  # seconds between two looks at it
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SIGNER = "kubernetes.io/kube-apiserver-client"
 EXTENSIONS = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
@@ -42,10 +40,10 @@ def signs(cluster: Cluster, wanted: str) -> str | None:
         "expirationSeconds": 600,
     }
     body = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name}, "spec": spec}
-    made = _done(cluster, "POST", REQUESTS, body, 201)
+    made = done(cluster, "POST", REQUESTS, body, 201)
     try:
         made["status"]["conditions"] = [{"type": "Approved", "status": "True", "reason": "hardway", "message": "a probe"}]
-        _done(cluster, "PUT", f"{REQUESTS}/{name}/approval", made, 200)
+        done(cluster, "PUT", f"{REQUESTS}/{name}/approval", made, 200)
         return _signed(cluster, f"{REQUESTS}/{name}", wanted)
     finally:
         cluster.request("DELETE", f"{REQUESTS}/{name}")
@@ -53,22 +51,25 @@ def signs(cluster: Cluster, wanted: str) -> str | None:
 
 def _signed(cluster: Cluster, path: str, wanted: str) -> str | None:
     """As soon as the controller manager has signed; without a leader it does not."""
-    pause = threading.Event()
-    for _ in range(LOOKS):
-        pem = cluster.api(path).json().get("status", {}).get("certificate")
-        if pem:
-            by = Pair.parse(base64.b64decode(pem)).issuer
-            return None if by == wanted else f"it signs by {by}"
-        pause.wait(PAUSE)
-    return "it has signed nothing"
+    pem = ""
+
+    def unsigned() -> str | None:
+        nonlocal pem
+        pem = got(cluster, path).get("status", {}).get("certificate", "")
+        return None if pem else "it has signed nothing"
+
+    if why := until(unsigned, within=SIGNED, pause=PAUSE):
+        return why
+    by = Pair.parse(base64.b64decode(pem)).issuer
+    return None if by == wanted else f"it signs by {by}"
 
 
 def told(cluster: Cluster, authority: Authority, *, alone: bool) -> dict[str, Ask]:
     """That extension API servers are told whom to believe, `alone` no one else; and that they are reached through every API server."""
-    found: dict[str, Ask] = {}
-    for key, path in TOLD.items():
-        if any(place.path == path for place in authority.trusted_in):
-            found[f"{key} of extension-apiserver-authentication"] = partial(_is_told, cluster, key, _bundle(cluster, path), alone)
+    found: dict[str, Ask] = {
+        f"{key} of extension-apiserver-authentication": partial(_is_told, cluster, key, bundle, alone)
+        for key, bundle in _bundles(cluster, authority).items()
+    }
     if found:
         for service, url in _aggregated(cluster):
             for host in cluster.inventory.on("controller"):
@@ -81,31 +82,27 @@ def tell_no_more(cluster: Cluster, authority: Authority) -> None:
 
     https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/controlplane/controller/clusterauthenticationtrust
     """
-    data = {key: _bundle(cluster, path) for key, path in TOLD.items() if any(place.path == path for place in authority.trusted_in)}
-    if data:
-        _done(cluster, "PATCH", EXTENSIONS, {"data": data}, 200)
+    if data := _bundles(cluster, authority):
+        done(cluster, "PATCH", EXTENSIONS, {"data": data}, 200)
 
 
-def _bundle(cluster: Cluster, path: PurePosixPath) -> str:
-    """What every API server reads there."""
-    host = cluster.inventory.on("controller")[0]
-    content = next(file.content for file in cluster.credentials.files(host) if file.path == path)
-    return content.text if isinstance(content, Text) else ""
+def _bundles(cluster: Cluster, authority: Authority) -> dict[str, str]:
+    """What is told of an authority, by its key: what every API server reads."""
+    mine = {place.path for place in authority.trusted_in}
+    files = {file.path: file.content for file in cluster.credentials.files(cluster.inventory.on("controller")[0])}
+    texts = {key: files[path] for key, path in TOLD.items() if path in mine}
+    return {key: content.text for key, content in texts.items() if isinstance(content, Text)}
 
 
 def _is_told(cluster: Cluster, key: str, bundle: str, alone: bool) -> str | None:
-    there, wanted = _certificates(cluster.api(EXTENSIONS).json()["data"][key]), _certificates(bundle)
+    there, wanted = set(certificates(got(cluster, EXTENSIONS)["data"][key])), set(certificates(bundle))
     if there >= wanted and not (alone and there - wanted):
         return None
     return "it is not the bundle of the API servers yet"
 
 
-def _certificates(bundle: str) -> set[str]:
-    return {"".join(one.split()) for one in bundle.split("-----BEGIN CERTIFICATE-----") if one.strip()}
-
-
 def _aggregated(cluster: Cluster) -> Iterator[tuple[str, str]]:
-    for one in cluster.api(SERVICES).json()["items"]:
+    for one in got(cluster, SERVICES)["items"]:
         if one["spec"].get("service"):
             yield one["metadata"]["name"], f"/apis/{one['spec']['group']}/{one['spec']['version']}"
 
@@ -113,10 +110,3 @@ def _aggregated(cluster: Cluster) -> Iterator[tuple[str, str]]:
 def _reached(cluster: Cluster, host: Host, path: str) -> str | None:
     status = cluster.api(path, host=host).status
     return None if status == 200 else f"{path} is answered with {status}"
-
-
-def _done(cluster: Cluster, method: str, path: str, body: Any, wanted: int) -> Any:
-    answer = cluster.request(method, path, body)
-    if answer.status != wanted:
-        raise Mistake.at(path, f"the API answers {answer.status}", "run it again")
-    return answer.json()

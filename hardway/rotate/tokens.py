@@ -13,6 +13,7 @@ from typing import Any
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.remote.cluster import Cluster
+from hardway.rotate.asking import got
 from hardway.rotate.believed import until_all
 
 Tell = Callable[[str], None]
@@ -76,7 +77,7 @@ def held(cluster: Cluster) -> list[Held]:
 def _holders(cluster: Cluster) -> list[Mapping[str, Any]]:
     signing = key(issued(cluster, cluster.inventory.on("controller")[0]).partition(".")[0])
     stale = {one.pod for one in held(cluster) if one.key != signing}
-    return [one for one in _get(cluster, "/api/v1/pods")["items"] if one["metadata"]["uid"] in stale] if stale else []
+    return [one for one in got(cluster, "/api/v1/pods")["items"] if one["metadata"]["uid"] in stale] if stale else []
 
 
 def refresh(cluster: Cluster, tell: Tell) -> None:
@@ -115,12 +116,12 @@ def _owner(cluster: Cluster, one: Mapping[str, Any]) -> tuple[str, str, str] | N
         if owner["kind"] in KINDS:
             return owner["kind"], space, owner["name"]
         if owner["kind"] == "ReplicaSet":
-            return _owner(cluster, _get(cluster, f"/apis/apps/v1/namespaces/{space}/replicasets/{owner['name']}"))
+            return _owner(cluster, got(cluster, f"/apis/apps/v1/namespaces/{space}/replicasets/{owner['name']}"))
     return None
 
 
 def _rolled(cluster: Cluster, kind: str, space: str, name: str) -> str | None:
-    found = _get(cluster, f"/apis/apps/v1/namespaces/{space}/{KINDS[kind]}/{name}")
+    found = got(cluster, f"/apis/apps/v1/namespaces/{space}/{KINDS[kind]}/{name}")
     status = found["status"]
     if status.get("observedGeneration") != found["metadata"]["generation"]:
         return "its change was not seen yet"
@@ -129,10 +130,3 @@ def _rolled(cluster: Cluster, kind: str, space: str, name: str) -> str | None:
     ready = status.get("numberAvailable" if kind == "DaemonSet" else "availableReplicas", 0)
     there = status.get("currentNumberScheduled" if kind == "DaemonSet" else "replicas", 0)
     return None if new == ready == there == wanted else f"{new} of {wanted} are new, {ready} are available"
-
-
-def _get(cluster: Cluster, path: str) -> Any:
-    answer = cluster.api(path)
-    if answer.status != 200:
-        raise Mistake.at(path, f"the API answers {answer.status}", "run it again")
-    return answer.json()

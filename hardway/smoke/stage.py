@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
+from hardway import waiting
 from hardway.desired import Answer, Live, PodSettings, Secret, Shown
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
@@ -178,18 +179,9 @@ class ClusterStage:
         return shared.result()
 
     def wait(self, ask: Callable[[], str | None], within: float) -> None:
-        deadline = time.monotonic() + within
-        while True:
-            try:
-                answer = ask()
-            except Mistake as mistake:
-                answer = str(mistake)
-            if answer is None:
-                return
-            if time.monotonic() > deadline:
-                raise Mistake.at("", f"after {within:.0f} s: {answer}")
-            if self._over.wait(PAUSE):
-                raise Mistake.at("", f"interrupted: {answer}")
+        why = waiting.until(partial(waiting.answer, ask), within=within, pause=PAUSE, over=self._over)
+        if why is not None:
+            raise Mistake.at("", f"{'interrupted' if self._over.is_set() else f'after {within:.0f} s'}: {why}")
 
     @contextmanager
     def stopped(self, host: Host, *units: str, killed: bool = False) -> Iterator[None]:

@@ -16,7 +16,9 @@ from hardway.traffic.wire import websocket
 from hardway.traffic.wire.connection import Ask, Lost, Reached, Wire, connect
 from hardway.traffic.wire.http1 import Http1
 from hardway.traffic.wire.http2 import Http2
+from hardway.waiting import until
 
+PAUSE = 0.2  # seconds between two looks at what is waited for
 WITHIN = 15.0  # seconds for one answer
 LATER = 5.0  # seconds that a client waits where it is told to
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2
@@ -215,14 +217,12 @@ def expecting(*statuses: int, again: tuple[int, ...] = ()) -> Wrong:
 
 def patiently(what: str, ask: Callable[[], str | None], within: float) -> None:
     """Ask until nothing is left to be said; a Mistake with the last answer if it is not so in time."""
-    deadline = time.monotonic() + within
-    while True:
+
+    def said() -> str | None:
         try:
-            said = ask()
+            return ask()
         except Lost as lost:
-            said = str(lost)
-        if said is None:
-            return
-        if time.monotonic() > deadline:
-            raise Mistake.at("traffic", f"{what}: {said}, after {within:.0f} s")
-        time.sleep(0.2)
+            return str(lost)
+
+    if why := until(said, within=within, pause=PAUSE):
+        raise Mistake.at("traffic", f"{what}: {why}, after {within:.0f} s")

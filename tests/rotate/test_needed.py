@@ -43,7 +43,8 @@ class Answers:
         other = (host.name, port) == ("controller-2", 6443) and self.issuer == "one does not"
         return Shown(serial=port + loopback, issuer="kubernetes-2026a" if other else "kubernetes-2026b", not_after=NOW)
 
-    def api(self, path: str) -> Answer:
+    def api(self, path: str, *, host: Host | None = None) -> Answer:
+        assert host is None
         if path == needed.CLUSTER_INFO:
             return Answer(status=200 if self.info else 404, body=json.dumps(self.info or {}).encode())
         return Answer(status=self.status, body=json.dumps({"items": self.objects.get(path, [])}).encode())
