@@ -28,6 +28,7 @@ PAUSE = 0.2  # seconds between two looks at a port
 SLOWLY = 5.0  # the same at a log
 SLACK = 10.0  # seconds beyond what the reader takes by itself, on a machine that is busy
 AUDIT = "/var/log/kube-apiserver/audit.log"
+NOBODY = "nobody"
 REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 # Does the log of requests name this credential, by that client? Ours, that shows it before, is another one.
 LOOKED_FOR = 'grep -F -- "$1" "$2" | grep -qF -- "$3" && echo yes || :'
@@ -172,13 +173,18 @@ def _at_api(cluster: Cluster, client: Client, one: Renewed) -> str:
     server = cluster.inventory.server if one.at_endpoint else kube_apiserver.url(one.host)
     proxy = one.authority == "front-proxy"
     name = "hardway:probe" if proxy else one.common_name
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-    headers: dict[bytes | str, bytes | str] = {"X-Remote-User": name} if proxy else {}
-    answer = client.request("POST", server, REVIEW, body=body, headers=headers)
-    who = answer.json()["status"]["userInfo"]["username"] if answer.status == 201 else f"nobody ({answer.status})"
+    who = seen_as(client, server, named=name if proxy else "")
     if who != name:
         raise Mistake.at(str(one), f"to the API server it is {who}, not {name}")
     return f"accepted as {name}" if one.pickup is Pickup.POLL else f"accepted as {name}; {one.reader} takes it at its next handshake"
+
+
+def seen_as(client: Client, server: str, *, named: str = "") -> str:
+    """Who a client is to an API server, by the name that this has for it; a front proxy says in whose name it asks."""
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    headers: dict[bytes | str, bytes | str] = {"X-Remote-User": named} if named else {}
+    answer = client.request("POST", server, REVIEW, body=body, headers=headers)
+    return str(answer.json()["status"]["userInfo"]["username"]) if answer.status == 201 else f"{NOBODY} ({answer.status})"
 
 
 def _within(one: Renewed) -> float:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from hardway.components.daemon import Draft, daemon, tool, unit, user
 from hardway.desired import Component, File, Gate, Live, Needs, Pickup, Roll, Serving, Template, Trace, Use
@@ -80,10 +81,7 @@ def members(live: Live, host: Host) -> tuple[str, ...]:
 
 def value(live: Live, host: Host, key: str) -> bytes | None:
     """The raw value of a key, read linearizably through the member on a host; None if there is no such key."""
-    answer = live.etcd(host, "/v3/kv/range", {"key": base64.b64encode(key.encode()).decode()})
-    if answer.status != 200:
-        raise Mistake.at(host.name, f"etcd answers a read with {answer.status}")
-    found = answer.json().get("kvs", ())
+    found = _read(live, host, key.encode()).get("kvs", ())
     return base64.b64decode(found[0].get("value", "")) if found else None
 
 
@@ -91,15 +89,19 @@ def values(live: Live, host: Host, prefix: str) -> Iterator[bytes]:
     """The raw values of all keys that begin so, page by page."""
     key, end = prefix.encode(), prefix.encode()[:-1] + bytes([prefix.encode()[-1] + 1])
     while True:
-        body = {"key": base64.b64encode(key).decode(), "range_end": base64.b64encode(end).decode(), "limit": str(PAGE)}
-        answer = live.etcd(host, "/v3/kv/range", body)
-        if answer.status != 200:
-            raise Mistake.at(host.name, f"etcd answers a read with {answer.status}")
-        found = answer.json().get("kvs", ())
+        page = _read(live, host, key, range_end=base64.b64encode(end).decode(), limit=str(PAGE))
+        found = page.get("kvs", ())
         yield from (base64.b64decode(one.get("value", "")) for one in found)
-        if not answer.json().get("more"):
+        if not page.get("more"):
             return
         key = base64.b64decode(found[-1]["key"]) + b"\0"
+
+
+def _read(live: Live, host: Host, key: bytes, **fields: str) -> Any:
+    answer = live.etcd(host, "/v3/kv/range", {"key": base64.b64encode(key).decode(), **fields})
+    if answer.status != 200:
+        raise Mistake.at(host.name, f"etcd answers a read with {answer.status}")
+    return answer.json()
 
 
 def leader(live: Live) -> Host | None:

@@ -13,9 +13,10 @@ from hardway.desired import Pickup, Secret
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.pki.declared import Authority
+from hardway.proof import NOBODY
 from hardway.remote.cluster import Cluster
 from hardway.rotate.asking import got
-from hardway.rotate.doors import NOBODY, PROBE, Door, doors, seen_as
+from hardway.rotate.doors import PROBE, Door, doors, seen_as
 from hardway.waiting import Ask, answer, until
 
 Tell = Callable[[str], None]

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
+from hardway import proof
 from hardway.components import ALL, etcd, kube_apiserver
-from hardway.desired import Answer, Secret
+from hardway.desired import Secret
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.pki import tls
 from hardway.pki.declared import Authority
+from hardway.proof import NOBODY
 from hardway.remote.cluster import Cluster
 from hardway.remote.http import Client
 
 PROBE = "hardway:probe"  # who asks; no rule allows it anything
-REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
-NOBODY = "nobody"
 # In certs/, the bundle by which a daemon knows its clients has this name; the others are for servers.
 CLIENTS = "client-ca.crt"
 
@@ -66,8 +67,9 @@ def _seen_as(cluster: Cluster, door: Door, pair: Secret) -> str:
             answer = cluster.visit(f"https://{host.address}:{etcd.CLIENT_PORT}", "/health", pair=pair)
             return PROBE if answer.status == 200 else f"{NOBODY}: {answer.status}"
         case "kube-apiserver":
-            answer = _review(cluster, door, pair)
-            return str(answer.json()["status"]["userInfo"]["username"]) if answer.status == 201 else f"{NOBODY}: {answer.status}"
+            client = Client(cluster.dial, tls.client(trusted=cluster.credentials.trusts["kubernetes"].bundle, pair=pair), retries=0)
+            with closing(client):
+                return proof.seen_as(client, kube_apiserver.url(host), named=PROBE if door.authority == "front-proxy" else "")
         case daemon:  # what it refuses it refuses by name
             serving = next(component.serves[0] for component in ALL if component.name == daemon)
             if serving.loopback:
@@ -75,14 +77,3 @@ def _seen_as(cluster: Cluster, door: Door, pair: Secret) -> str:
             else:
                 answer = cluster.visit(f"https://{host.address}:{serving.port}", "/metrics", pair=pair)
             return PROBE if PROBE.encode() in answer.body else f"{NOBODY}: {answer.status}"
-
-
-def _review(cluster: Cluster, door: Door, pair: Secret) -> Answer:
-    """Ask an API server who we are; a front proxy says in whose name it asks."""
-    client = Client(cluster.dial, tls.client(trusted=cluster.credentials.trusts["kubernetes"].bundle, pair=pair), retries=0)
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-    headers: dict[bytes | str, bytes | str] = {"X-Remote-User": PROBE} if door.authority == "front-proxy" else {}
-    try:
-        return client.request("POST", kube_apiserver.url(door.host), REVIEW, body=body, headers=headers)
-    finally:
-        client.close()

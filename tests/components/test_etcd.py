@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from hardway.components.etcd import INITIAL_CLUSTER, hand_over, same_members
+from hardway.components.etcd import INITIAL_CLUSTER, hand_over, same_members, values
 from hardway.desired import Answer, Live
 from hardway.errors import Mistake
 from hardway.inventory import Host, load
@@ -85,3 +86,28 @@ def test_a_lead_that_nobody_can_take_is_told() -> None:
         asked(Members(ill=frozenset({SECOND, THIRD})), FIRST)
     with pytest.raises(Mistake, match="with 500"):
         asked(Members(answers=500), FIRST)
+
+
+class Pages:
+    """A member that gives two keys at a time."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = [key.encode() for key in keys]
+        self.asked = 0
+
+    def etcd(self, _: object, path: str, body: dict[str, str]) -> Answer:
+        assert path == "/v3/kv/range"
+        first, end = base64.b64decode(body["key"]), base64.b64decode(body["range_end"])
+        there = [key for key in self.keys if first <= key < end]
+        self.asked += 1
+        kvs = [{"key": base64.b64encode(key).decode(), "value": base64.b64encode(b"of " + key).decode()} for key in there[:2]]
+        return Answer(status=200, body=json.dumps({"kvs": kvs, "more": len(there) > 2}).encode())
+
+
+def test_values_are_read_page_by_page_and_none_beside_the_prefix() -> None:
+    member = Pages("/a", "/b/1", "/b/2", "/b/3", "/b/4", "/b0", "/c")
+
+    found = list(values(cast("Live", member), HOST, "/b/"))
+
+    assert found == [b"of /b/1", b"of /b/2", b"of /b/3", b"of /b/4"]
+    assert member.asked == 2
