@@ -37,9 +37,9 @@ def wait(live: Live, gate: Gate, host: Host, doomed: Callable[[], str | None] = 
         pause.wait(PAUSE)
 
 
-def closed(live: Live, component: Component, host: Host) -> str | None:
-    """Why the instance on a host is not well; None if it is."""
-    for gate in (gate for gate in component.roll.gates if not gate.arrival):
+def closed(live: Live, component: Component, host: Host, *, arrived: bool = False) -> str | None:
+    """Why the instance on a host is not well; None if it is. `arrived`: all that was changed has to be there too."""
+    for gate in (gate for gate in component.roll.gates if arrived or not gate.arrival):
         if why := answer(partial(gate.ask, live, host)):
             return f"{gate.name}: {why}"
     return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
@@ -18,8 +17,8 @@ from hardway.pki.succession import Step
 from hardway.remote.cluster import Cluster
 from hardway.rotate import tokens
 from hardway.rotate.asking import got
-from hardway.rotate.authority import ORDER, Tell, World, begin
 from hardway.rotate.believed import until_all
+from hardway.rotate.steps import Course, Tell, World, walk
 
 ACCOUNT, SECRETS = "service-account", "encryption"
 JWKS = "/openid/v1/jwks"
@@ -37,23 +36,17 @@ echo "${sum%% *} $young"
 
 
 def rotate(world: World, name: str, last: Step = Step.FINISH, *, refresh: bool = False) -> None:
-    """Take a key through the steps up to `last`; what was interrupted goes on. `refresh` restarts Pods that hold older tokens."""
-    done = succession.key_done(world.state, name)
-    begin(world, name, done, last)
-    for step in ORDER:
-        if succession.passed(done, step):
-            continue
-        if step != done:
-            if step is Step.FINISH and refresh:
-                with world.cluster() as cluster:
-                    tokens.refresh(cluster, world.tell)
-            _take(world, name, step)
-        _bring(world, name, step)
-        if step is last:
-            break
+    """Take a key through the steps up to `last`; `refresh` restarts Pods that hold older tokens."""
+    course = Course(
+        name=name,
+        done=succession.key_done(world.state, name),
+        take=partial(_take, world, name, refresh),
+        prove=partial(PROOFS[name], world),
+    )
+    walk(world, course, last)
 
 
-def _take(world: World, name: str, step: Step) -> None:
+def _take(world: World, name: str, refresh: bool, step: Step) -> None:
     match step:
         case Step.PREPARE:
             made = succession.prepare_key(name, world.inventory, world.state, datetime.now(UTC))
@@ -63,20 +56,11 @@ def _take(world: World, name: str, step: Step) -> None:
             world.tell(f"{name}: switch: the new key is the one that is used")
         case Step.FINISH:
             with world.cluster() as cluster:
+                if refresh:
+                    tokens.refresh(cluster, world.tell)
                 _refuse_if_needed(cluster, name, world.tell)
             gone = succession.finish_key(world.state, name)
             world.tell(f"{name}: finish: {', '.join(file.rpartition('/')[2] for file in gone)} will be known no more")
-
-
-def _bring(world: World, name: str, step: Step) -> None:
-    began = time.monotonic()
-    with world.cluster() as cluster:
-        changes = world.push(cluster)
-        pushed = time.monotonic() - began
-        proofs = {ACCOUNT: _prove_account, SECRETS: _prove_secrets}
-        proofs[name](cluster, step, world)
-    spent = time.monotonic() - began
-    world.tell(f"{name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
 
 
 def _refuse_if_needed(cluster: Cluster, name: str, tell: Tell) -> None:
@@ -102,7 +86,7 @@ def _refuse_if_needed(cluster: Cluster, name: str, tell: Tell) -> None:
 # ServiceAccount tokens
 
 
-def _prove_account(cluster: Cluster, step: Step, world: World) -> None:
+def _prove_account(world: World, cluster: Cluster, step: Step) -> None:
     """Each API server publishes the keys that it believes; and one signs what all believe."""
     controllers = cluster.inventory.on("controller")
     wanted = 2 if step is not Step.FINISH else 1
@@ -126,7 +110,7 @@ def _publishes(cluster: Cluster, host: Host, number: int) -> str | None:
 # Encryption at rest
 
 
-def _prove_secrets(cluster: Cluster, step: Step, world: World) -> None:
+def _prove_secrets(world: World, cluster: Cluster, step: Step) -> None:
     """Each API server has read its configuration; from the switch on, all is written again by the new key."""
     controllers = cluster.inventory.on("controller")
     if step is not Step.SWITCH:
@@ -198,3 +182,6 @@ def _prefixes(cluster: Cluster) -> Iterator[str]:
     for raw in etcd.values(cluster, host, ENCRYPTED):
         found = PREFIX.match(raw)
         yield found[1].decode() if found else "nobody"
+
+
+PROOFS = {ACCOUNT: _prove_account, SECRETS: _prove_secrets}

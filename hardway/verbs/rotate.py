@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hardway.pki import succession
-    from hardway.rotate.authority import World
+    from hardway.rotate.steps import World
 
 TRAFFIC = {
     "with-traffic": "keep load on the cluster meanwhile, and end with what its clients saw of it",
@@ -135,7 +135,7 @@ def _world(session: Session, tell: Callable[[str], None]) -> World:
     from hardway.push import finish, survey
     from hardway.push import push as apply
     from hardway.remote.cluster import Cluster
-    from hardway.rotate.authority import World
+    from hardway.rotate.steps import World
     from hardway.snapshot.save import save
     from hardway.state import State
     from hardway.verbs.program.running import programs, running, write_kubeconfig

@@ -1,0 +1,101 @@
+"""The steps of a rotation: each is taken in state/, brought to the hosts by the ordinary push, and proved where it shows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+
+from hardway.components import ALL
+from hardway.errors import Finding, Mistake
+from hardway.inventory import Inventory
+from hardway.pki import kept, succession
+from hardway.pki.declared import Declarations
+from hardway.pki.succession import Step
+from hardway.push import closed
+from hardway.remote.cluster import Cluster
+from hardway.remote.fanout import each
+from hardway.state import State
+
+Tell = Callable[[str], None]
+
+AT_ONCE = 16  # hosts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What a rotation stands on."""
+
+    inventory: Inventory
+    declarations: Declarations
+    state: State
+    cluster: Callable[[], AbstractContextManager[Cluster]]  # with what state/ holds at that moment
+    push: Callable[[Cluster], int]  # the ordinary one; how many changes it made
+    pending: Callable[[Cluster], int]  # how many it would make
+    snapshot: Callable[[Cluster], None]  # of etcd, verified, before anything is changed
+    unlock: kept.Unlock  # the keys of authorities, where they are sealed
+    tell: Tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What the rotation of one thing does at each step."""
+
+    name: str
+    done: Step | None  # the last one that state/ has taken
+    take: Callable[[Step], None]  # change state/, and nothing else
+    prove: Callable[[Cluster, Step], None]  # what is on the hosts by now
+
+
+def walk(world: World, course: Course, last: Step) -> None:
+    """Take the steps up to `last`. What was interrupted goes on; what is proved is not proved again."""
+    _begin(world, course, last)
+    for step in Step:
+        if succession.passed(course.done, step):
+            continue
+        if step is not course.done:
+            course.take(step)
+        bring(world, course, step)
+        if step is last:
+            break
+
+
+def bring(world: World, course: Course, step: Step) -> None:
+    """Push what state/ holds, and prove it."""
+    began = time.monotonic()
+    with world.cluster() as cluster:
+        changes = world.push(cluster)
+        pushed = time.monotonic() - began
+        course.prove(cluster, step)
+    spent = time.monotonic() - began
+    world.tell(f"{course.name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
+
+
+def _begin(world: World, course: Course, last: Step) -> None:
+    """Where it stands; a new one begins only where all is well, and after a snapshot."""
+    done = course.done
+    if done and succession.passed(done, last):
+        what = f"it is beyond {last.value} already: {done.value} is under way"
+        raise Mistake.at(course.name, what, "leave --until away, or use --back")
+    if done:
+        world.tell(f"{course.name}: goes on, {done.value} is under way")
+        return
+    with world.cluster() as cluster:
+        _refuse_unless_fit(world, cluster)
+        world.snapshot(cluster)
+
+
+def _refuse_unless_fit(world: World, cluster: Cluster) -> None:
+    """Begin only where nothing is ill and nothing else is pending: a rotation is no time to find out."""
+    if pending := world.pending(cluster):
+        raise Mistake.at("", f"{pending} changes are pending", "look at `./inv plan`, run `./inv push`, then rotate")
+    findings = [
+        Finding(where=host.name, what=f"{component.name} is not well: {why}", next_step="mend it first")
+        for component in ALL
+        for host, why in each(component.hosts(cluster.inventory), partial(closed, cluster, component, arrived=True), AT_ONCE).items()
+        if why
+    ]
+    if findings:
+        raise Mistake(*findings)
