@@ -42,9 +42,9 @@ class Reply:
 Wrong = Callable[[Reply], str | None]  # what is wrong with an answer; None if nothing
 
 
-def replayable(method: str, lost: Lost) -> bool:
+def replayable(lost: Lost, *, idempotent: bool) -> bool:
     """Whether a request may be asked again by itself: it changes nothing twice, or the server says that it has not begun."""
-    return lost.untouched or (method in IDEMPOTENT and lost.cut and lost.reached in {Reached.HANDSHAKE, Reached.REQUEST})
+    return lost.untouched or (idempotent and lost.cut and lost.reached in {Reached.HANDSHAKE, Reached.REQUEST})
 
 
 def turned_away(reply: Reply) -> bool:
@@ -100,20 +100,30 @@ class Client:
         self._identity = 0
         self.name = f"{protocol} {'kept' if kept else 'new'}"
 
-    def call(self, kind: str, method: str, path: str, body: Mapping[str, Any] | None = None, *, wrong: Wrong | None = None) -> Reply | None:
-        """A request that counts; None if the client has nothing from it."""
-        return self._counted(kind, method, partial(self._once, method, path, body), wrong or expecting(200))
+    def call(
+        self,
+        kind: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        wrong: Wrong | None = None,
+        once: bool = False,
+    ) -> Reply | None:
+        """A request that counts; None if the client has nothing from it. `once`: sent twice it does what it does once, by any method."""
+        repeats = once or method in IDEMPOTENT
+        return self._counted(kind, method, partial(self._once, method, path, body), wrong or expecting(200), idempotent=repeats)
 
     def execute(self, kind: str, path: str, wrong: Wrong) -> Reply | None:
         """A command in a container, of which the path tells; it counts, and is never tried again: nobody knows what it has done."""
-        return self._counted(kind, "EXEC", partial(self._command, path), wrong)
+        return self._counted(kind, "EXEC", partial(self._command, path), wrong, idempotent=False)
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Reply:
         """A request that does not count, tried once more if need be. Raises Lost."""
         try:
             return self._once(method, path, body)
         except Lost as lost:
-            if not replayable(method, lost):
+            if not replayable(lost, idempotent=method in IDEMPOTENT):
                 raise
         return self._once(method, path, body, replayed=True)
 
@@ -127,20 +137,20 @@ class Client:
             self._wire.close()
             self._wire = None
 
-    def _counted(self, kind: str, method: str, once: Callable[..., Reply], wrong: Wrong) -> Reply | None:
+    def _counted(self, kind: str, method: str, once: Callable[..., Reply], wrong: Wrong, *, idempotent: bool) -> Reply | None:
         began = self._ledger.clock()
-        reply = self._answered(kind, method, once)
+        reply = self._answered(kind, method, once, idempotent=idempotent)
         why = wrong(reply) if reply else None
         if reply and why:
             self._fail(kind, method, reply.instance, why, visible=True)
         self._ledger.ended(self, kind, self.name, began=began, answered=reply is not None and not why)
         return None if why else reply
 
-    def _answered(self, kind: str, method: str, once: Callable[..., Reply]) -> Reply | None:
+    def _answered(self, kind: str, method: str, once: Callable[..., Reply], *, idempotent: bool) -> Reply | None:
         try:
             reply = once()
         except Lost as lost:
-            again = self._replays and replayable(method, lost)
+            again = self._replays and replayable(lost, idempotent=idempotent)
             self._fail(kind, method, lost.instance, str(lost), visible=not again, replayed=again)
             if not again:
                 return None

@@ -67,7 +67,7 @@ class Load:
     @property
     def now(self) -> str:
         """How it stands, in one line."""
-        tallies = [tally for kind, tally in self._ledger.kinds.copy().items() if kind != PLAIN]
+        tallies = [tally for kind, tally in self._ledger.kinds.copy().items() if kind not in PLAIN]
         asked, visible, raw = (sum(getattr(one, name) for one in tallies) for name in ("requests", "visible", "raw"))
         return f"{time.time() - self._began:.0f} s: {asked} requests, {visible} failures visible, {raw} raw"
 

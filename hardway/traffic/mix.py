@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from hardway.traffic.client import Client, Reply, Wrong, expecting, told
 from hardway.traffic.ground import METRICS, Ground, configmap, hooked, unmutated
@@ -14,7 +15,8 @@ from hardway.traffic.watch import Written
 
 PROTOCOLS = ("http/1.1", "http/2")
 SELECTOR = f"labelSelector={NAME}%3Dwatched"
-PLAIN = "put_without_replay"  # PUT by a client that never asks again: reported beside the rest, as nothing can make it 0
+PLAIN_PUT, PLAIN_POST = "put_without_replay", "post_without_replay"
+PLAIN = (PLAIN_PUT, PLAIN_POST)  # by clients that never ask again, over HTTP/1.1: reported beside the rest, as nothing can make them 0
 LEAST = 0.8  # of what the rates say has to be reached
 IN_PODS = {"service": 0.5 * 100 / EACH, "service_account": 0.8}  # a second; a busy machine's shell takes its time for each
 
@@ -48,13 +50,16 @@ def parts(ground: Ground, written: Written, numbers: Iterator[int]) -> tuple[Par
         for kind, rates, work in several
         for protocol, kept in itertools.product(PROTOCOLS, (True, False))
     ]
-    plain = _put(PLAIN, f"{maps}/{watched('plain')}", written, numbers)
-    made.append(Part(kinds=(PLAIN,), protocol="http/1.1", kept=True, rate=4, work=plain, replays=False))
+    plain: list[tuple[str, float, Work]] = [
+        (PLAIN_PUT, 4, _put(PLAIN_PUT, f"{maps}/{watched('plain')}", written, numbers)),
+        (PLAIN_POST, 2, _dry(PLAIN_POST, maps, configmap("plain", 0), expecting(201))),
+    ]
+    made += [Part(kinds=(kind,), protocol="http/1.1", kept=True, rate=rate, work=work, replays=False) for kind, rate, work in plain]
     command = f"{server}/exec?command=echo&command=here&stdout=true"
     beyond = {
         "exec": (("http/1.1",), 0.5, lambda client: client.execute("exec", command, _saying(b"here\n"))),
         "logs": (PROTOCOLS, 1, _get("logs", f"{server}/log?tailLines=5")),
-        "webhook": (("http/2",), 2, lambda client: client.call("webhook", "POST", f"{maps}?dryRun=All", hooked(), wrong=unmutated)),
+        "webhook": (("http/2",), 2, _dry("webhook", maps, hooked(), unmutated)),
         "metrics": (PROTOCOLS, 1, _get("metrics", METRICS)),
     }
     made += [
@@ -86,7 +91,7 @@ def planned(made: tuple[Part, ...], ground: Ground, seconds: float) -> Mapping[s
     for part in made:
         for kind in part.kinds:
             rates[kind] = rates.get(kind, 0) + part.rate
-    rates["watch"] = len(PROTOCOLS) * (rates["put"] + rates[PLAIN])
+    rates["watch"] = len(PROTOCOLS) * (rates["put"] + rates[PLAIN_PUT])
     return {kind: int(LEAST * rate * seconds) for kind, rate in sorted(rates.items())}
 
 
@@ -107,12 +112,19 @@ def _put(kind: str, path: str, written: Written, numbers: Iterator[int]) -> Work
 
 
 def _post_delete(maps: str, name: str, numbers: Iterator[int]) -> Work:
+    """Of an object with a name that nobody else uses: who has lost the answer asks again, and 409 says that it was made before."""
+
     def work(client: Client) -> None:
         body = configmap(f"{watched(name)}-{next(numbers)}", 0)
-        if client.call("post", "POST", maps, body, wrong=expecting(201)):
+        if client.call("post", "POST", maps, body, wrong=expecting(201, again=(409,)), once=True):
             client.call("delete", "DELETE", f"{maps}/{body['metadata']['name']}", wrong=expecting(200, 202, again=(404,)))
 
     return work
+
+
+def _dry(kind: str, maps: str, body: Mapping[str, Any], wrong: Wrong) -> Work:
+    """A POST that is looked at and not kept, so that it may be sent twice."""
+    return lambda client: _nothing(client.call(kind, "POST", f"{maps}?dryRun=All", body, wrong=wrong, once=True))
 
 
 def _saying(expected: bytes) -> Wrong:

@@ -36,8 +36,7 @@ class Report:
     @property
     def short(self) -> Mapping[str, tuple[int, int]]:
         """Kinds of which there were fewer requests than planned: how many there were, and should have been."""
-        lines = {**self.document["by_kind"], PLAIN: self.document[PLAIN]}
-        return {kind: (one["requests"], one["planned"]) for kind, one in lines.items() if one["requests"] < one["planned"]}
+        return {kind: (one["requests"], one["planned"]) for kind, one in self._lines.items() if one["requests"] < one["planned"]}
 
     @property
     def green(self) -> bool:
@@ -46,8 +45,11 @@ class Report:
     @property
     def rows(self) -> list[tuple[object, ...]]:
         """A table with the columns of KEYS behind the kind."""
-        lines = {**self.document["by_kind"], PLAIN: self.document[PLAIN]}
-        return [(kind, *(one[key] for key in KEYS)) for kind, one in lines.items()]
+        return [(kind, *(one[key] for key in KEYS)) for kind, one in self._lines.items()]
+
+    @property
+    def _lines(self) -> Mapping[str, Mapping[str, int]]:
+        return {**self.document["by_kind"], **{kind: self.document[kind] for kind in PLAIN}}
 
     @property
     def failures(self) -> Sequence[Mapping[str, Any]]:
@@ -71,8 +73,8 @@ def report(ledger: Ledger, *, planned: Mapping[str, int], left_out: Mapping[str,
     """Everything that was counted."""
     empty = Tally()
     kinds = {kind: _line(ledger.kinds.get(kind, empty), planned[kind]) for kind in sorted(planned)}
-    plain = kinds.pop(PLAIN)
-    every = [*kinds.values(), plain]
+    plain = {kind: kinds.pop(kind) for kind in PLAIN}
+    every = [*kinds.values(), *plain.values()]
     return Report(
         document={
             "schema": SCHEMA,
@@ -82,7 +84,7 @@ def report(ledger: Ledger, *, planned: Mapping[str, int], left_out: Mapping[str,
             "raw_failures": sum(one["raw_failures"] for one in every),
             "longest_gap_ms": max(one["longest_gap_ms"] for one in kinds.values()),
             "by_kind": kinds,
-            PLAIN: plain,
+            **plain,
             "by_client": {client: _line(tally, 0) for client, tally in sorted(ledger.clients.items())},
             "left_out": dict(left_out),
             "failures": [one.document for one in sorted(ledger.failures, key=lambda one: one.at)],

@@ -154,7 +154,9 @@ class ApiServer:
             method, path = request.method.decode(), request.target.decode()
             self.asked.append((method, who))
             trouble = self._trouble(method)
-            if trouble in {"cut", "reset"}:
+            if trouble == "done":  # it does what is asked, and ends before it can say so
+                self.answer(method, path, body)
+            if trouble in {"cut", "reset", "done"}:
                 self._cut(sock, trouble)
                 return
             if trouble == "silence":
@@ -254,6 +256,10 @@ class ApiServer:
         document = json.loads(body)
         if method == "POST":
             document["metadata"].setdefault("name", document["metadata"].get("generateName", "") + "x")
+            if "dryRun" in query:
+                return 201, document, None
+            if f"{place}/{document['metadata']['name']}" in store.objects:
+                return 409, {"message": "already exists"}, None
             return 201, store.put(f"{place}/{document['metadata']['name']}", document, "ADDED"), None
         return 200, store.put(place, document, "MODIFIED"), None
 

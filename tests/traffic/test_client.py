@@ -21,8 +21,10 @@ def body(name: str = "m") -> dict[str, Any]:
 def ask(there: There, method: str, protocol: str, *, replays: bool = True, times: int = 1) -> list[bool]:
     """The same request, several times over one connection; which of them a client had something from."""
     client = there.client(protocol, replays=replays)
-    path, sent = (MAPS, body()) if method == "POST" else (f"{MAPS}/m", body() if method == "PUT" else None)
-    answered = [client.call("kind", method, path, sent, wrong=expecting(200, 201, 404)) is not None for _ in range(times)]
+    path = MAPS if method == "POST" else f"{MAPS}/m"
+    names = [f"m{number}" if method == "POST" else "m" for number in range(times)]
+    sent = [body(name) if method in {"POST", "PUT"} else None for name in names]
+    answered = [client.call("kind", method, path, one, wrong=expecting(200, 201, 404)) is not None for one in sent]
     print(*there.ledger.failures, sep="\n")
     return answered
 
@@ -66,12 +68,26 @@ def test_it_is_not_asked_a_third_time(there: There, method: str, protocol: str) 
 
 @BOTH
 @pytest.mark.parametrize("how", ["cut", "reset"])
-def test_a_post_is_never_asked_again(there: There, how: str, protocol: str) -> None:
+def test_a_post_of_which_nobody_knows_what_it_did_is_never_asked_again(there: There, how: str, protocol: str) -> None:
     there.server.troubles.append(("POST", how))
 
     assert ask(there, "POST", protocol) == [False]
     assert counts(there) == (1, 1, 0, 1)
     assert [method for method, _ in there.server.asked] == ["POST"]
+
+
+@pytest.mark.parametrize("how", ["cut", "reset", "done"])
+def test_a_post_that_does_nothing_twice_is_asked_once_more(there: There, how: str) -> None:
+    there.server.troubles.append(("POST", how))
+    client = there.client("http/1.1")
+
+    first = client.call("kind", "POST", MAPS, body(), wrong=expecting(201, again=(409,)), once=True)
+    second = client.call("kind", "POST", MAPS, body(), wrong=expecting(201, again=(409,)), once=True)
+
+    assert first
+    assert first.replayed
+    assert second is None  # 409 is right only for who has asked again
+    assert counts(there) == (2, 2, 1, 1)
 
 
 def test_a_client_that_does_not_replay_sees_every_loss(there: There) -> None:
