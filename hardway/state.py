@@ -69,6 +69,17 @@ class State:
         except OSError as error:
             raise Mistake.at(str(path), f"cannot be removed: {error.strerror}") from error
 
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name, if it is there; a link stays one."""
+        self._refuse_if_loose(self.root)
+        path = self.path(name)
+        try:
+            if os.path.lexists(path):
+                path.rename(self.path(to))
+                _sync(path.parent)
+        except OSError as error:
+            raise Mistake.at(str(path), f"cannot be renamed: {error.strerror}") from error
+
     def link(self, name: str, target: Path) -> None:
         """Say that a file lies elsewhere."""
         self._refuse_if_loose(self.root)

@@ -62,8 +62,9 @@ def trust(state: State, authority: str) -> Trust:
 
 
 def retired(state: State, authority: str) -> Mapping[Generation, Pair]:
-    """Those of which it is not yet proved that nobody believes them: they still have their key."""
-    return {one: pair for one, pair in kept.generations(state, authority, "retired").items() if pair.key or pair.sealed}
+    """Those of which it is not yet proved that nobody believes them: they still have their key, here or apart."""
+    found = kept.generations(state, authority, "retired")
+    return {one: pair for one, pair in found.items() if pair.key or pair.sealed or state.path(kept.apart(_retired(one))).is_symlink()}
 
 
 def prepare(authority: Authority, inventory: Inventory, state: State, now: datetime) -> Generation:
@@ -105,8 +106,8 @@ def finish(state: State, authority: str) -> tuple[Generation, ...]:
     with state.locked():
         gone = tuple(one for one in kept.generations(state, authority) if one != signer)
         for one in gone:
-            state.write(f"pki/{authority}/retired-{one.name}.pem", state.read(one.file))
-            state.remove(one.file)
+            state.move(kept.apart(one.file), kept.apart(_retired(one)))  # the key first: what has no certificate counts for nothing
+            state.move(one.file, _retired(one))
     return gone
 
 
@@ -114,7 +115,12 @@ def forget(state: State, authority: str) -> None:
     """Keep of the retired what shows that they were ours, and no key."""
     with state.locked():
         for one in retired(state, authority):
-            state.write(f"pki/{authority}/retired-{one.name}.pem", one.certificate.encode())
+            state.write(_retired(one), one.certificate.encode())
+            state.remove(kept.apart(_retired(one)))
+
+
+def _retired(one: Generation) -> str:
+    return f"pki/{one.authority}/retired-{one.name}.pem"
 
 
 _KINDS: tuple[Literal["authority", "retired"], ...] = ("authority", "retired")
@@ -148,8 +154,7 @@ def switch_key(state: State, name: str) -> None:
     """From now on the next key signs and writes."""
     with state.locked():
         for file in kept.upcoming(state, name):
-            state.write(file.replace("/next-", "/key-"), state.read(file))
-            state.remove(file)
+            state.move(file, file.replace("/next-", "/key-"))
 
 
 def finish_key(state: State, name: str) -> tuple[str, ...]:

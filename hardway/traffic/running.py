@@ -46,9 +46,10 @@ class Beside:
         """Return once the load is on."""
         self._expect("begun", BEGINS)
 
-    def check(self) -> None:
-        """A Mistake if the load has ended by itself."""
-        if self._process.poll() is not None:
+    def last(self, seconds: float) -> None:
+        """Return after so long; a Mistake as soon as the load has ended by itself."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
             self._expect("report", 1)
 
     def finish(self) -> Report:

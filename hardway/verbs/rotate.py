@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,8 +9,8 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from hardway.errors import Mistake
-from hardway.verbs.program.console import Step
 from hardway.verbs.program.session import Session
+from hardway.verbs.traffic import under
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +48,7 @@ def authority(c: Context, name: str, until: str = "", back: bool = False, with_t
     session = Session.open(c)
     if back and until:
         raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
-    with session.console.step(f"rotate {name}") as tell, _under_load(session, tell, json, wanted=with_traffic):
+    with session.console.step(f"rotate {name}") as tell, under(session, tell, json, wanted=with_traffic):
         world = _world(session, tell)
         if back:
             rotation.back(world, name)
@@ -74,7 +72,7 @@ def service_account_key(c: Context, until: str = "", refresh_tokens: bool = Fals
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate the ServiceAccount key") as tell, _under_load(session, tell, json, wanted=with_traffic):
+    with session.console.step("rotate the ServiceAccount key") as tell, under(session, tell, json, wanted=with_traffic):
         keys.rotate(_world(session, tell), keys.ACCOUNT, _step(until), refresh=refresh_tokens)
 
 
@@ -87,7 +85,7 @@ def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate the encryption key") as tell, _under_load(session, tell, json, wanted=with_traffic):
+    with session.console.step("rotate the encryption key") as tell, under(session, tell, json, wanted=with_traffic):
         keys.rotate(_world(session, tell), keys.SECRETS, _step(until))
 
 
@@ -98,27 +96,12 @@ def everything(c: Context, refresh_tokens: bool = False, with_traffic: bool = Fa
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate everything") as tell, _under_load(session, tell, json, wanted=with_traffic):
+    with session.console.step("rotate everything") as tell, under(session, tell, json, wanted=with_traffic):
         world = _world(session, tell)
         for one in world.declarations.wanted(world.inventory):
             rotation.rotate(world, one.authority)
         keys.rotate(world, keys.ACCOUNT, refresh=refresh_tokens)
         keys.rotate(world, keys.SECRETS)
-
-
-@contextmanager
-def _under_load(session: Session, tell: Step, json: str, *, wanted: bool) -> Iterator[None]:
-    """Beside load, if that is wanted; its verdict is that of the verb too."""
-    from hardway.verbs.traffic import beside, ours, shown
-
-    if not wanted:
-        yield
-        return
-    with beside(ours(session, tell), tell, tell.now) as load:
-        yield
-        load.check()
-        found = load.finish()
-    shown(session.console, found, json)
 
 
 def _step(until: str) -> succession.Step:

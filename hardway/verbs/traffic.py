@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from invoke.tasks import task
 
 from hardway.errors import Mistake
 from hardway.verbs.program.cli import USAGE
-from hardway.verbs.program.console import Console
+from hardway.verbs.program.console import Console, Step
 from hardway.verbs.program.duration import duration
 from hardway.verbs.program.elsewhere import kubectl_program
 from hardway.verbs.program.session import Session
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 Tell = Callable[[str], None]
 
 LONGEST = 3600  # seconds of load that a run may ask for
+AFTER = 5.0  # seconds of load behind what is done under it
 SPARE = 900  # seconds for which it goes on by itself where nobody has ended it
 SHOWN = 20  # failures that are shown to people; the JSON has them all
 COLUMNS = ("kind", "requests", "planned", "visible", "raw", "replayed", "gap ms")
@@ -56,25 +56,42 @@ def traffic(  # noqa: PLR0913, PLR0917 - one parameter an option
     session = Session.open(c)
     with session.console.step("traffic") as tell:
         settings = elsewhere(session, Path(kubeconfig), context, image, yes=yes) if kubeconfig else ours(session, tell)
-        with beside(settings, tell, tell.now) as load:
-            until = time.monotonic() + seconds
-            while (left := until - time.monotonic()) > 0:
-                time.sleep(min(left, 0.5))
-                load.check()
-            tell.now("what was seen is counted")
-            found = load.finish()
-            tell.now("what was made is removed")
+        with _beside(settings, tell) as load:
+            load.last(seconds)
+            found = _counted(load, tell)
     shown(session.console, found, json)
 
 
 @contextmanager
-def beside(settings: Settings, tell: Tell, now: Tell) -> Iterator[Beside]:
-    """Load for as long as the context lasts."""
+def under(session: Session, tell: Step, json: str, *, wanted: bool) -> Iterator[None]:
+    """What another verb does in this context is done under load, if that is wanted; the load's verdict is that of the verb too."""
+    if json and not wanted:
+        raise Exit("--json goes with --with-traffic", code=USAGE)
+    if not wanted:
+        yield
+        return
+    with _beside(ours(session, tell), tell) as load:
+        yield
+        tell.now("some more load, for what shows late")
+        load.last(AFTER)
+        found = _counted(load, tell)
+    shown(session.console, found, json)
+
+
+@contextmanager
+def _beside(settings: Settings, tell: Step) -> Iterator[Beside]:
     from hardway.traffic import running
 
-    with running(settings, tell, now) as load:
+    with running(settings, tell, tell.now) as load:
         tell("the load is on")
         yield load
+
+
+def _counted(load: Beside, tell: Step) -> Report:
+    tell.now("what was seen is counted")
+    found = load.finish()
+    tell.now("what was made is removed")
+    return found
 
 
 def ours(session: Session, tell: Tell) -> Settings:

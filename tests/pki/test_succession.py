@@ -68,6 +68,35 @@ def test_an_authority_is_prepared_switched_finished_and_forgotten(
     assert succession.prepare(one, inventory, state, NOW).name not in {old.name, new.name}
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_key_that_is_kept_apart_is_retired_too_and_gone_from_state_alone_when_forgotten(
+    there: bool, state: State, declarations: Declarations, inventory: Inventory, tmp_path: Path
+) -> None:
+    one, old = named(declarations, "etcd"), succession.trust(state, "etcd").signer
+    elsewhere = tmp_path / "etcd.key"
+    elsewhere.write_bytes(state.read(old.file).removeprefix(old.certificate.encode()))
+    elsewhere.chmod(0o600)
+    state.write(old.file, old.certificate.encode())
+    state.link(kept.apart(old.file), elsewhere)
+    succession.prepare(one, inventory, state, NOW)
+    succession.switch(one, inventory, state, NOW)
+    if not there:
+        elsewhere.rename(tmp_path / "unplugged")
+
+    succession.finish(state, "etcd")
+
+    assert succession.done(state, "etcd") is Step.FINISH  # what it has signed is still to be seen refused
+    (retired,) = succession.retired(state, "etcd").values()
+    assert bool(retired.key) is there
+    assert not state.path(kept.apart(old.file)).is_symlink()
+
+    succession.forget(state, "etcd")
+
+    assert succession.done(state, "etcd") is None
+    assert not [path for path in state.root.rglob("*.key") if path.is_symlink()]
+    assert elsewhere.exists() is there  # its own copy is its keeper's
+
+
 def test_a_switch_that_was_interrupted_goes_on_with_the_newer(state: State, declarations: Declarations, inventory: Inventory) -> None:
     one = named(declarations, "etcd")
     new = succession.prepare(one, inventory, state, NOW)
