@@ -91,9 +91,8 @@ class State:
     def refuse_if_loose(self) -> None:
         """Stop if others than the owner have access to anything secret here; all of it is told, with one command for each."""
         secret = (path for pattern in SECRET for path in self.root.glob(pattern) if not path.is_symlink())
-        loose = {path: mode for path in (self.root, *sorted(secret)) if (mode := self._loose(path))}
-        if loose:
-            raise Mistake(*(self._others_have_access(path, mode) for path, mode in loose.items()))
+        if found := [finding for path in (self.root, *sorted(secret)) if (finding := self._loose(path))]:
+            raise Mistake(*found)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -148,20 +147,14 @@ class State:
             one.mkdir(mode=0o700, exist_ok=True)
 
     def _refuse_if_loose(self, path: Path) -> None:
-        if mode := self._loose(path):
-            raise Mistake(self._others_have_access(path, mode))
+        if finding := self._loose(path):
+            raise Mistake(finding)
 
-    def _loose(self, path: Path) -> int:
-        """The mode of a file that others may use; 0 of one that they may not."""
+    def _loose(self, path: Path) -> Finding | None:
         try:
-            mode = path.stat().st_mode & 0o7777
+            return loose(path, path.stat().st_mode)
         except OSError:
-            return 0  # what is not there is told by whoever opens it
-        return mode if mode & _LOOSE else 0
-
-    def _others_have_access(self, path: Path, mode: int) -> Finding:
-        what = f"others than its owner have access (mode {mode:04o})"
-        return Finding(where=str(path), what=what, next_step=f"look who could have read it, then `chmod go= {path}`")
+            return None  # what is not there is told by whoever opens it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +175,14 @@ class Draft:
                 raise Mistake.at(str(self.original.root), "another run has issued certificates meanwhile", "run it again")
             for name, data in issued.items():
                 self.original.write(name, data)
+
+
+def loose(path: Path, mode: int) -> Finding | None:
+    """What is to be said of a secret file that others than its owner may use; None if they may not."""
+    if not mode & _LOOSE:
+        return None
+    what = f"others than its owner have access (mode {mode & 0o7777:04o})"
+    return Finding(where=str(path), what=what, next_step=f"look who could have read it, then `chmod go= {path}`")
 
 
 @contextmanager

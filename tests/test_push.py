@@ -16,7 +16,7 @@ from hardway.errors import Finding, Mistake, Retreat
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
 from hardway.plan import Change, Plan, compare
-from hardway.push import Survey, finish, push, request, roll, wait
+from hardway.push import Survey, push, request, roll, settled, wait
 from hardway.remote.cluster import Cluster
 from hardway.remote.protocol import Action, Apply, Move
 
@@ -292,9 +292,11 @@ def test_a_push_that_died_is_finished_before_anything_else_is_asked() -> None:
     survey = dataclasses.replace(found(UP), plans=plans)
 
     assert [change.action for change in plans[0].changes] == ["finish"]
-    assert finish(cast("Cluster", cluster), survey, lambda _: None)
+    looks = iter((survey, found(UP)))
+    assert settled(cast("Cluster", cluster), lambda: next(looks), lambda _: None) == found(UP)
     assert cluster.seen == ["lock 1 for finish a push", "controller-1 apply ", "unlock"]
-    assert not finish(cast("Cluster", cluster), found(UP), lambda _: None)
+    assert settled(cast("Cluster", cluster), lambda: found(UP), lambda _: None) == found(UP)
+    assert len(cluster.seen) == 3
 
 
 def test_binaries_travel_before_anything_is_applied_and_only_those_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,9 @@ from hardway.components import ALL
 from hardway.components.daemon import SYSTEM
 from hardway.desired import Blob, Content, File, Part
 from hardway.errors import Mistake
-from hardway.inventory import Host
 from hardway.pki.declared import Declarations
 from hardway.plan import LEFTOVERS, Plan, compare, digest
-from hardway.push import Survey, finish, push, survey
+from hardway.push import Survey, push, settled, survey
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
 
@@ -40,7 +39,8 @@ def bring(cluster: Cluster, declarations: Declarations, tell: Tell) -> Pushed:
     silent = {host.name: answer.error for host, answer in asked.items() if isinstance(answer, Failure)}
     if len(silent) == len(asked):
         raise Mistake(*(finding for error in silent.values() for finding in error.findings))
-    found = _survey(cluster, tuple(host for host in asked if host.name not in silent), tell)
+    some = tuple(host for host in asked if host.name not in silent)
+    found = settled(cluster, lambda: survey(cluster, _no_programs, some=some), tell)
     _refuse_other_bundles(found, declarations)
     paths = frozenset(one.path for authority in declarations.authorities for one in authority.certificates.values() if one.path)
     ours = narrowed(found, lambda file: file.path in paths)
@@ -48,11 +48,6 @@ def bring(cluster: Cluster, declarations: Declarations, tell: Tell) -> Pushed:
     left = narrowed(found, lambda file: not isinstance(file.content, Blob)).changes - ours.changes
     moved = ((plan.host.name, change.file.path) for plan in ours.plans for change in plan.changes if change.file)
     return Pushed(files=tuple(moved), left=left, silent={name: error.findings[0].what for name, error in silent.items()})
-
-
-def _survey(cluster: Cluster, hosts: tuple[Host, ...], tell: Tell) -> Survey:
-    found = survey(cluster, _no_programs, some=hosts)
-    return survey(cluster, _no_programs, some=hosts) if finish(cluster, found, tell) else found
 
 
 def _refuse_other_bundles(found: Survey, declarations: Declarations) -> None:

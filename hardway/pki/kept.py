@@ -2,7 +2,7 @@
 
 pki/<authority>/authority-<generation>.pem      certificate and key of a CA; behind them the certificates above it, if it is no root
 pki/<authority>/authority-<generation>.key      its key, if that is kept apart: often a link to where it is only at times
-pki/<authority>/retired-<generation>.pem        (and .key) of one that is trusted no more; with its key until it is proved that nobody believes it
+pki/<authority>/retired-<generation>.pem, .key   of one that is trusted no more; with its key until that is seen to be so everywhere
 pki/<authority>/<certificate>@<host>.pem        certificate and key of a host; without @<host> the operator's
 pki/<key pair>/key-<generation>.pem             a private key; the newest signs
 pki/<key pair>/next-<generation>.pem            one that will sign, and verifies already

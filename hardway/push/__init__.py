@@ -1,7 +1,7 @@
 """Makes machines and cluster match: components in order, each host by its Plan, each step behind its gates."""
 
 from hardway.push.gates import closed, wait
-from hardway.push.roll import finish, push, request
+from hardway.push.roll import push, request, settled
 from hardway.push.survey import Survey, survey
 
-__all__ = ["Survey", "closed", "finish", "push", "request", "survey", "wait"]
+__all__ = ["Survey", "closed", "push", "request", "settled", "survey", "wait"]

@@ -26,16 +26,17 @@ LOOPS = 3  # restarts by systemd after which a unit is taken for one that will n
 STEADY = 3  # seconds that a restarted unit stays up before the next host is touched
 
 
-def finish(cluster: Cluster, found: Survey, tell: Tell) -> bool:
-    """Finish what a push that died has begun; then there is another survey to be made."""
+def settled(cluster: Cluster, look: Callable[[], Survey], tell: Tell) -> Survey:
+    """A survey of hosts where nothing is half-way: what a push that died has begun is finished, and then looked at again."""
+    found = look()
     hosts = tuple(plan.host for plan in found.plans if plan.of(INTERRUPTED).changes)
     if not hosts:
-        return False
+        return found
     with cluster.lock(hosts, "finish a push"):
         for host in hosts:
             tell(f"{host.name}: finishing a push that died after its commit")
         _everywhere(hosts, lambda host: _heal(cluster, host, tell))
-    return True
+    return look()
 
 
 def _heal(cluster: Cluster, host: Host, tell: Tell) -> None:

@@ -13,7 +13,7 @@ from hardway.inventory import Host
 from hardway.remote.cluster import Cluster
 from hardway.snapshot.member import ask
 from hardway.snapshot.note import Digests, KeyName, Note
-from hardway.state import replacing
+from hardway.state import State, replacing
 
 Tell = Callable[[str], None]
 
@@ -55,6 +55,13 @@ def save(cluster: Cluster, path: Path, now: datetime, tell: Tell) -> Note:
     except OSError as error:
         raise Mistake.at(str(path), f"cannot be written: {error.strerror or error}") from error
     return note
+
+
+def place(state: State, now: datetime, why: str = "") -> Path:
+    """Where a snapshot goes that nobody gave a name: into state/, by the time."""
+    path = state.path(f"snapshots/{now:%Y-%m-%dT%H-%M-%SZ}{why and f'-{why}'}.db")
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def healthy(cluster: Cluster) -> Host:

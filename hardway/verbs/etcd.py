@@ -19,16 +19,14 @@ def snapshot(c: Context, out: str = "") -> None:
     What is encrypted in it, such as Secrets, can only be read with the encryption keys that the note names: they are in
     state/<cluster>/pki/encryption/, and a backup of the snapshot without them is worth little.
     """
-    from hardway.snapshot.save import save
+    from hardway.snapshot.save import place, save
     from hardway.state import State
     from hardway.verbs.program.running import running
 
     session = Session.open(c)
     state, now = State(session.state), datetime.now(UTC)
-    path = Path(out) if out else state.path(f"snapshots/{now:%Y-%m-%dT%H-%M-%SZ}.db")
+    path = Path(out) if out else place(state, now)
     with session.console.step("snapshot") as tell, running(session, state, tell, issuing=False) as cluster:
-        if not out:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
         note = save(cluster, path, now, tell)
     session.console.result(f"{path}: revision {note.revision}, {note.keys} keys, {note.size / 1e6:.1f} MB, hash {note.hash:x}")
     names = ", ".join(key.name for key in note.encryption_keys)

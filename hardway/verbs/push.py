@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,8 +113,8 @@ def render(c: Context, hosts: str = "", out: str = "", readers: bool = False) ->
 def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = False, some: tuple[Host, ...] = (), parallel: int = 0) -> int:
     """Survey and push; the number of changes that were made."""
     from hardway import pod_ranges
-    from hardway.push import finish, survey
     from hardway.push import push as apply
+    from hardway.push import settled, survey
     from hardway.state import State
     from hardway.verbs.program.running import programs, running, write_kubeconfig
 
@@ -121,9 +122,8 @@ def make_so(session: Session, tell: Callable[[str], None], *, verify: bool = Fal
     # A cluster that refuses the push leaves state/ as it is: what was issued is kept only once that is known.
     with state.draft() as draft, running(session, draft.state, tell) as cluster:
         brought = programs(session, tell)
-        found = survey(cluster, brought, verify=verify, some=some, warn=session.console.warn)
-        if finish(cluster, found, tell):
-            found = survey(cluster, brought, verify=verify, some=some)
+        look = partial(survey, cluster, brought, verify=verify, some=some, warn=session.console.warn)
+        found = settled(cluster, look, tell)
         draft.keep()
         pod_ranges.settle(state, session.inventory)
         apply(cluster, found, tell, parallel=parallel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from invoke.context import Context
@@ -115,11 +116,11 @@ def _step(until: str) -> succession.Step:
 
 def _world(session: Session, tell: Callable[[str], None]) -> World:
     from hardway.pki import declared
-    from hardway.push import finish, survey
     from hardway.push import push as apply
+    from hardway.push import settled, survey
     from hardway.remote.cluster import Cluster
     from hardway.rotate.steps import World
-    from hardway.snapshot.save import save
+    from hardway.snapshot.save import place, save
     from hardway.state import State
     from hardway.verbs.program.running import programs, running, write_kubeconfig
 
@@ -129,17 +130,14 @@ def _world(session: Session, tell: Callable[[str], None]) -> World:
         return survey(cluster, brought).changes
 
     def push(cluster: Cluster) -> int:
-        found = survey(cluster, brought)
-        if finish(cluster, found, tell):
-            found = survey(cluster, brought)
+        found = settled(cluster, partial(survey, cluster, brought), tell)
         apply(cluster, found, tell)
         write_kubeconfig(session.inventory, cluster, state)
         return found.changes
 
     def snapshot(cluster: Cluster) -> None:
         now = datetime.now(UTC)
-        path = state.path(f"snapshots/{now:%Y-%m-%dT%H-%M-%SZ}-before-rotation.db")
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path = place(state, now, "before-rotation")
         save(cluster, path, now, tell)
         tell(f"{path}: a snapshot, should it be needed")
 

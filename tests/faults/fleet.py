@@ -14,7 +14,7 @@ from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Observed
 from hardway.plan import compare
-from hardway.push import Survey, finish, push, roll
+from hardway.push import Survey, push, roll, settled
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
 from hardway.remote.machine import Line, Machine
@@ -89,9 +89,7 @@ class Fleet:
             roll=Roll(gates=(Gate(name="healthy", ask=self.ask, within=0),)),
         )
         self.patch.setattr(roll, "ALL", (component,))
-        found = self.survey(wanted)
-        if finish(self, found, self.told.append):  # type: ignore[arg-type]
-            found = self.survey(wanted)
+        found = settled(self, lambda: self.survey(wanted), self.told.append)  # type: ignore[arg-type]
         push(self, found, self.told.append)  # type: ignore[arg-type]
         return found.changes
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hardway.errors import Finding, LockedError, Mistake
+from hardway.state import loose
 
 FILE = "HARDWAY_PASSPHRASE_FILE"
 SHORTEST = 12  # of a new one: whoever has the file may guess as long as he likes
@@ -70,9 +71,8 @@ def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISREG(mode) and mode & 0o077:
-                what = f"others than its owner have access (mode {mode & 0o7777:04o})"
-                raise Mistake.at(str(path), what, f"look who could have read it, then `chmod go= {path}`")
+            if stat.S_ISREG(mode) and (finding := loose(path, mode)):
+                raise Mistake(finding)
             return file.readline(4096)
     except OSError as error:
         raise Mistake.at(str(path), f"cannot be read: {error.strerror}") from None
