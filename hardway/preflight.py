@@ -15,8 +15,10 @@ from hardway.observed import Asked, Ground, Observed
 OLDEST_SYSTEMD = 247  # Debian 11's: ProtectProc=
 DISK = 2 << 30  # bytes: binaries twice, etcd's default quota is not even met
 MEMORY = 256  # MiB for everything that is not ours
-SKEW = 60.0  # seconds after which certificates and leases go wrong; they are backdated by five minutes
+SKEW = 30.0  # seconds after which leases and, later, certificates go wrong
+DRIFT = 2.0  # seconds that a clock which is kept right is never off
 UNITS = PurePosixPath("/etc/systemd/system")
+PROVED = PurePosixPath("/var/lib/hardway/proved")  # by units: those that have been up behind their gates, once at least
 VENDOR = PurePosixPath("/lib/systemd/system")  # of the distribution; the same as /usr/lib, or a link to it
 DEVICES = PurePosixPath("/sys/class/net")
 PACKAGES = {"ip": "iproute2", "nft": "nftables"}  # where a program is not named as its package
@@ -36,12 +38,13 @@ OTHERS: Mapping[PurePosixPath, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One host, what it is to carry, and how it was seen; `now` is by the operator's clock."""
+    """One host, what it is to carry, and how it was seen: between `asked` and `now`, by the operator's clock."""
 
     inventory: Inventory
     host: Host
     components: tuple[Component, ...]
     observed: Observed
+    asked: float
     now: float
 
     @property
@@ -62,6 +65,12 @@ class Case:
         units = self.observed.units
         return all(component.unit in units and units[component.unit].active == "active" for component in self.components)
 
+    @property
+    def off(self) -> float:
+        """Seconds that its clock is ahead of ours, at least; below zero, behind."""
+        clock = self.observed.facts.clock
+        return max(clock - self.now, 0) or min(clock - self.asked, 0)
+
     def error(self, what: str, next_step: str) -> Finding:
         return Finding(where=self.host.name, what=what, next_step=next_step)
 
@@ -79,7 +88,11 @@ def asked(inventory: Inventory, components: Iterable[Component]) -> Asked:
         settings=_sorted(name for need in needs for name in need.settings),
         ports=tuple(sorted({port for need in needs for port in need.ports})),
         names=(inventory.endpoint.name,) if inventory.endpoint.name else (),
-        paths=(*OTHERS, *(path for need in needs for path in need.new), *(VENDOR / component.unit for component in mine)),
+        paths=(
+            *OTHERS,
+            *(path for need in needs for path in (*need.new, *need.keeps)),
+            *(directory / component.unit for component in mine for directory in (VENDOR, PROVED)),
+        ),
         certificates=tuple(own.path for component in mine if (own := component.own(inventory))),
     )
 
@@ -118,14 +131,25 @@ def _system(case: Case) -> Iterator[Finding]:
     numbers = tuple(int(number) for number in ground.kernel.partition("-")[0].split(".")[:2] if number.isdecimal())
     if numbers and numbers < oldest:
         yield case.error(f"its kernel is {ground.kernel}", f"{oldest[0]}.{oldest[1]} or newer is needed")
-    if abs(facts.clock - case.now) > SKEW:
-        yield case.error(f"its clock is {facts.clock - case.now:+.0f} s off ours", "set it, for instance with systemd-timesyncd")
+    if abs(case.off) > DRIFT:
+        found = case.error if abs(case.off) > SKEW else case.warning
+        yield found(f"its clock is {case.off:+.0f} s off ours", "set it, for instance with systemd-timesyncd")
 
 
 def _restore(case: Case) -> Iterator[Finding]:
     if case.observed.restoring:
         what = f"etcd is being restored from {case.observed.restoring.split()[-1]}, or that was cut short"
         yield case.error(what, "wait, or run the same ./inv etcd.restore again, or ./inv etcd.revert --yes")
+
+
+def _lost(case: Case) -> Iterator[Finding]:
+    """What nobody but its peers can make again is not begun anew: it would be another one, or wait for a quorum that is gone."""
+    for component, need in case.needs:
+        state = case.observed.units.get(component.unit)
+        up = state is not None and state.active == "active"
+        gone = [path for path in need.keeps if path not in case.ground.paths]
+        if gone and not up and PROVED / component.unit in case.ground.paths:
+            yield case.error(f"{component.name} has run here, and {gone[0]} is gone", need.restored)
 
 
 def _room(case: Case) -> Iterator[Finding]:
@@ -246,6 +270,6 @@ def _twins(cases: Iterable[Case]) -> Iterator[Finding]:
 
 
 Rule = Callable[[Case], Iterator[Finding]]
-ALWAYS: tuple[Rule, ...] = (_system, _restore)
+ALWAYS: tuple[Rule, ...] = (_system, _restore, _lost)
 # Where all of it runs already, these are told and stop nothing: not the renewal of a certificate for want of memory.
 BEFORE: tuple[Rule, ...] = (_room, _programs, _kernel, _groups, _swap, _ports, _network, _names, _leftovers)

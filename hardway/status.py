@@ -188,8 +188,9 @@ def _standing(cluster: Cluster, host: Host, programs: Programs) -> Standing:
     """One host: one command, then its daemons' own answers, each over the network."""
     mine = installed(cluster.inventory, host)
     paths = render.paths(cluster.inventory, host, cluster.credentials)
+    began = time.time()
     seen = cluster.machine(host).observe(paths, [component.unit for component in mine], preflight.asked(cluster.inventory, mine))
-    case = Case(inventory=cluster.inventory, host=host, components=mine, observed=replace(seen, restoring=""), now=time.time())
+    case = Case(inventory=cluster.inventory, host=host, components=mine, observed=replace(seen, restoring=""), asked=began, now=time.time())
     return Standing(
         host=host,
         observed=seen,

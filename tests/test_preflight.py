@@ -49,7 +49,7 @@ def well(host: Host, inventory: Inventory = INVENTORY) -> Case:
         settings={name: Setting(value="0", writable=True) for name in asked.settings},
         names=frozenset({host.name, *asked.names}),
     )
-    return Case(inventory=inventory, host=host, components=mine, observed=Observed(facts=facts, ground=ground), now=1000.0)
+    return Case(inventory=inventory, host=host, components=mine, observed=Observed(facts=facts, ground=ground), asked=998.0, now=1000.0)
 
 
 def facts(case: Case, **changes: Any) -> Case:
@@ -82,6 +82,15 @@ CASES: dict[str, tuple[Case, str]] = {
     "system kernel": (ground(well(WORKER), kernel="5.10.0-28-amd64"), "its kernel is 5.10.0-28-amd64"),
     "system clock": (facts(well(WORKER), clock=1090.0), "its clock is +90 s off ours"),
     "system restore": (seen(well(CONTROLLER), restoring="1 cafe 1000 one.db"), "etcd is being restored from one.db, or that was cut short"),
+    "system clock, a little": (facts(well(WORKER), clock=1005.0), "its clock is +5 s off ours"),
+    "system clock, behind": (facts(well(WORKER), clock=990.0), "its clock is -8 s off ours"),
+    "system data": (
+        paths(
+            seen(well(CONTROLLER), managed=frozenset({PurePosixPath("/etc/systemd/system/etcd.service")})),
+            "/var/lib/hardway/proved/etcd.service",
+        ),
+        "etcd has run here, and /var/lib/etcd/member is gone",
+    ),
     "room disk": (facts(well(WORKER), disk_free=1 << 30), "1024 MiB free under /var/lib"),
     "room memory": (facts(well(CONTROLLER), memory=512 << 20), "it has 512 MiB of memory"),
     "programs package": (facts(well(WORKER), programs=frozenset({"ip", "conntrack", "kmod"})), "nft is not installed"),
@@ -123,6 +132,20 @@ CASES: dict[str, tuple[Case, str]] = {
 }
 
 
+@pytest.mark.parametrize("clock", [996.0, 997.0, 999.0, 1001.0, 1002.0])
+def test_a_clock_that_may_have_been_right_when_it_was_asked_is(clock: float) -> None:
+    """It was asked between 998 and 1000, and a slow answer is no wrong clock."""
+    assert preflight.findings([facts(well(WORKER), clock=clock)]) == ()
+
+
+def test_data_that_was_never_there_is_not_lost() -> None:
+    managed = seen(well(CONTROLLER), managed=frozenset({PurePosixPath("/etc/systemd/system/etcd.service")}))
+    assert preflight.findings([managed]) == ()
+    assert preflight.findings([paths(managed, "/var/lib/hardway/proved/etcd.service", "/var/lib/etcd/member")]) == ()
+    up = seen(paths(managed, "/var/lib/hardway/proved/etcd.service"), units={"etcd.service": UP})
+    assert preflight.findings([up]) == ()  # of a host that runs, no paths are asked
+
+
 def only(case: Case) -> Finding:
     (finding,) = preflight.findings([case])
     return finding
@@ -138,7 +161,7 @@ def test_what_is_wrong_is_told_with_its_remedy_and_the_page_has_it(name: str) ->
     case, what = CASES[name]
     finding = only(case)
     assert (finding.where, finding.what) == (case.host.name, what)
-    assert finding.warning == (name in {"groups version", "names own"})
+    assert finding.warning == (name in {"groups version", "names own", "system clock, a little", "system clock, behind"})
     assert row(finding) in (ROOT / "docs" / "preflight.md").read_text()
 
 
@@ -213,7 +236,7 @@ def test_where_all_runs_nothing_but_what_still_breaks_it_stops_a_push() -> None:
     units = {component.unit: UP for component in installed(INVENTORY, WORKER)}
     broken = seen(ground(facts(well(WORKER), disk_free=0, clock=0.0), swap=("/dev/sda2",), modules=frozenset()), units=units)
     assert [(f.what, f.warning) for f in preflight.findings([broken])] == [
-        ("its clock is -1000 s off ours", False),
+        ("its clock is -998 s off ours", False),
         ("0 MiB free under /var/lib", True),
         ("swap is on (/dev/sda2), and kubelet does not start with it", True),
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import PurePosixPath
 
 from hardway.desired import Component, File, Gate, Live, Pickup, Program, Serving, Template, Use
+from hardway.errors import Finding
 from hardway.inventory import Host, Inventory
 
 Draft = File[Template | Program]
@@ -21,6 +23,8 @@ TLS_CIPHER_SUITES = ",".join(
     for cipher in ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
 )
 
+_VERSION = re.compile(r"^X-Version=(\d+)\.(\d+)\..*", re.MULTILINE)  # systemd takes no notice of what begins with X-
+
 
 def unit(name: str, inventory: Inventory, **values: object) -> Draft:
     """The systemd unit units/<name>.service."""
@@ -29,6 +33,25 @@ def unit(name: str, inventory: Inventory, **values: object) -> Draft:
         content=Template(source=f"units/{name}.service", values={**values, "extra_flags": extra_flags(name, inventory)}),
         uses=(Use(reader=f"{name}.service", pickup=Pickup.RESTART),),
     )
+
+
+def next_minor(host: Host, name: str, old: str, new: str) -> Finding | None:
+    """Why a daemon may not go from the version that its unit says to another: it goes up by one minor version at a time, and never down.
+
+    https://etcd.io/docs/v3.6/upgrades/, https://kubernetes.io/releases/version-skew-policy/#kube-apiserver
+    """
+    before, after = _VERSION.search(old), _VERSION.search(new)
+    if not before or not after:
+        return None
+    (major, minor), wanted = ((int(found[1]), int(found[2])) for found in (before, after))
+    if wanted in {(major, minor), (major, minor + 1)}:
+        return None
+    what = f"{name} {before[0].partition('=')[2]} does not become {after[0].partition('=')[2]}"
+    if wanted < (major, minor):
+        why, step = ": an older one does not read what is stored", "put its version back in the inventory"
+    else:
+        why, step = " at once", f"take {major}.{minor + 1} first: one minor version after the other"
+    return Finding(where=host.name, what=what + why, next_step=step)
 
 
 def user(name: str) -> Draft:

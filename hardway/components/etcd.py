@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from hardway.components.daemon import Draft, daemon, tool, unit, user
+from hardway.components.daemon import Draft, daemon, next_minor, tool, unit, user
 from hardway.desired import Component, File, Gate, Live, Needs, Pickup, Roll, Serving, Template, Trace, Use
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
@@ -17,6 +17,7 @@ from hardway.observed import Facts
 PAGE = 500  # keys asked for at a time
 CLIENT_PORT = 2379
 PEER_PORT = 2380
+DATA = PurePosixPath("/var/lib/etcd")
 INITIAL_CLUSTER = PurePosixPath("/etc/etcd/initial-cluster.env")
 
 
@@ -143,8 +144,12 @@ def _is_well(live: Live, host: Host) -> bool:
         return False
 
 
-def same_members(host: Host, path: PurePosixPath, old: str, new: str) -> Finding | None:
-    """Other members than those that the cluster was made with: a change that no file can make."""
+def refused(host: Host, path: PurePosixPath, old: str, new: str) -> Finding | None:
+    """Changes that no file can make: of the members, or to a version that does not read what is there."""
+    return _same_members(host, path, old, new) or next_minor(host, "etcd", old, new)
+
+
+def _same_members(host: Host, path: PurePosixPath, old: str, new: str) -> Finding | None:
     if path != INITIAL_CLUSTER or _members(old) == _members(new):
         return None
     before = [member.partition("=")[0] for member in _members(old)]
@@ -169,20 +174,26 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
             content=Template(source="templates/etcd/initial-cluster.env", values={"members": inventory.on("controller")}),
             uses=(Use(reader="etcd.service", pickup=Pickup.ONCE),),
         ),
-        unit("etcd", inventory),
+        unit("etcd", inventory, version=inventory.versions.etcd),
     )
 
 
 COMPONENT = Component(
     name="etcd",
-    leaves=(Trace("directory", "/var/lib/etcd"),),
+    leaves=(Trace("directory", str(DATA)),),
     on=("controller",),
     files=files,
     programs=("etcd", "etcdctl", "etcdutl"),
     serves=(Serving(certificate="etcd-server", port=CLIENT_PORT), Serving(certificate="etcd-peer", port=PEER_PORT)),
-    needs=lambda _: Needs(ports=(CLIENT_PORT, PEER_PORT), memory=100, new=(PurePosixPath("/var/lib/etcd"),)),
+    needs=lambda _: Needs(
+        ports=(CLIENT_PORT, PEER_PORT),
+        memory=100,
+        keeps=(DATA / "member",),
+        restored="put a snapshot back on all members: ./inv etcd.restore FILE --yes; ./inv etcd.snapshot takes one if a quorum is left",
+        new=(DATA,),
+    ),
     roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), last=leader, hand_over=hand_over),
     version=lambda live, host: status(live, host).version,
     leader=lambda live: found.name if (found := leader(live)) else None,
-    guard=same_members,
+    guard=refused,
 )

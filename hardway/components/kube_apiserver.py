@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hardway.components import etcd
-from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, certificate, config, daemon, unit, user
+from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, certificate, config, daemon, next_minor, unit, user
 from hardway.desired import Answer, Component, Gate, Live, Needs, Pickup, Roll, Serving, Template, Trace
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
@@ -49,12 +49,19 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
         config("kube-apiserver", "authentication.yaml", pickup=Pickup.WATCH),
         config("kube-apiserver", "audit-policy.yaml"),
         config("kube-apiserver", "encryption.yaml", pickup=Pickup.POLL, secret=True),
-        unit("kube-apiserver", inventory, etcd_servers=etcd.servers(inventory), tls_cipher_suites=TLS_CIPHER_SUITES),
+        unit(
+            "kube-apiserver",
+            inventory,
+            version=inventory.versions.kubernetes,
+            etcd_servers=etcd.servers(inventory),
+            tls_cipher_suites=TLS_CIPHER_SUITES,
+        ),
     )
 
 
 COMPONENT = Component(
     name="kube-apiserver",
+    guard=lambda host, _, old, new: next_minor(host, "kube-apiserver", old, new),
     leaves=(Trace("directory", "/var/log/kube-apiserver"),),
     on=("controller",),
     files=files,

@@ -18,4 +18,6 @@ class Needs:
     settings: Mapping[str, str] = field(default_factory=dict)  # of the kernel, as sysctl names them: they are so, or can be made so
     controllers: tuple[str, ...] = ()  # of control groups
     swapless: bool = False  # it does not start where there is swap
+    keeps: tuple[PurePosixPath, ...] = ()  # what it has once it has run, and cannot make again
+    restored: str = ""  # how that is brought back
     new: tuple[PurePosixPath, ...] = ()  # what is another's if it is there, and not empty, before the component is

@@ -52,8 +52,9 @@ def look(cluster: Cluster, hosts: Iterable[Host], *, verify: bool = False) -> tu
     def observe(host: Host) -> Case:
         mine = installed(inventory, host)
         paths, units = render.paths(inventory, host, cluster.credentials), tuple(component.unit for component in mine)
+        began = time.time()
         seen = cluster.machine(host).observe(paths, units, preflight.asked(inventory, mine), verify=verify)
-        return Case(inventory=inventory, host=host, components=mine, observed=seen, now=time.time())
+        return Case(inventory=inventory, host=host, components=mine, observed=seen, asked=began, now=time.time())
 
     answers = attempt(hosts, observe, AT_ONCE).values()
     cases = [answer for answer in answers if not isinstance(answer, Failure)]

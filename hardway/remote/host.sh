@@ -300,6 +300,8 @@ settle() { # seconds, bytes of units whose gates have passed: those that stay up
   for unit in $(head -c "$2" | tr '\0' ' '); do
     steady "$unit" "$1" || { failed "$unit" "it does not stay up: it is $now, and systemd has restarted it $times times"; go_back "$unit"; exit 65; }
     rm -f "$run/owed/$unit"; rm -rf "$lib/back/$unit"
+    [ -d "$lib/proved" ] || mkdir -p "$lib/proved"
+    : >"$lib/proved/$unit"
   done
 }
 steady() { # a daemon that ends again and again is up, whenever it is asked, for a moment

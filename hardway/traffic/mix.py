@@ -52,7 +52,7 @@ def parts(ground: Ground, written: Written, numbers: Iterator[int]) -> tuple[Par
     ]
     plain: list[tuple[str, float, Work]] = [
         (PLAIN_PUT, 4, _put(PLAIN_PUT, f"{maps}/{watched('plain')}", written, numbers)),
-        (PLAIN_POST, 2, _dry(PLAIN_POST, maps, configmap("plain", 0), expecting(201))),
+        (PLAIN_POST, 2, _dry(PLAIN_POST, maps, configmap("never-kept", 0), expecting(201))),
     ]
     made += [Part(kinds=(kind,), protocol="http/1.1", kept=True, rate=rate, work=work, replays=False) for kind, rate, work in plain]
     command = f"{server}/exec?command=echo&command=here&stdout=true"

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from hardway.components.etcd import INITIAL_CLUSTER, hand_over, same_members, values
+from hardway.components.etcd import INITIAL_CLUSTER, hand_over, refused, values
 from hardway.desired import Answer, Live
 from hardway.errors import Mistake
 from hardway.inventory import Host, load
@@ -24,7 +24,7 @@ THREE = "# three\nETCD_INITIAL_CLUSTER=" + ",".join(f"controller-{n}=https://10.
 
 def test_more_or_fewer_members_are_refused_with_what_to_do() -> None:
     for old, new, made in ((ONE, THREE, "controller-1,"), (THREE, ONE, "controller-1, controller-2, controller-3,")):
-        finding = same_members(HOST, INITIAL_CLUSTER, old, new)
+        finding = refused(HOST, INITIAL_CLUSTER, old, new)
 
         assert finding is not None
         assert f"its etcd was made with {made}" in finding.what
@@ -32,11 +32,32 @@ def test_more_or_fewer_members_are_refused_with_what_to_do() -> None:
 
 
 def test_another_order_or_comment_is_no_other_membership() -> None:
-    assert same_members(HOST, INITIAL_CLUSTER, THREE, THREE.replace("# three", "# others")) is None
+    assert refused(HOST, INITIAL_CLUSTER, THREE, THREE.replace("# three", "# others")) is None
 
 
 def test_other_files_are_not_looked_at() -> None:
-    assert same_members(HOST, PurePosixPath("/etc/systemd/system/etcd.service"), ONE, THREE) is None
+    assert refused(HOST, PurePosixPath("/etc/systemd/system/etcd.service"), ONE, THREE) is None
+
+
+UNIT = PurePosixPath("/etc/systemd/system/etcd.service")
+VERSIONS = {
+    ("3.7.3", "3.7.3"): "",
+    ("3.7.3", "3.7.1"): "",
+    ("3.7.3", "3.8.0"): "",
+    ("3.7.3", "3.9.0"): "etcd 3.7.3 does not become 3.9.0 at once; take 3.8 first",
+    ("3.7.3", "3.6.9"): "etcd 3.7.3 does not become 3.6.9: an older one does not read what is stored; put its version back",
+    ("3.7.3", "4.0.0"): "etcd 3.7.3 does not become 4.0.0 at once",
+}
+
+
+@pytest.mark.parametrize(("before", "after"), VERSIONS)
+def test_fault_39_a_version_that_does_not_read_what_is_there(before: str, after: str) -> None:
+    expected = VERSIONS[before, after]
+    texts = [f"[Unit]\nX-Version={version}\nAfter=a.target\n" for version in (before, after)]
+    finding = refused(HOST, UNIT, *texts)
+    assert bool(finding) is bool(expected)
+    assert expected in str(finding)
+    assert refused(HOST, UNIT, "[Unit]\n", texts[1]) is None  # of a kit that did not say it
 
 
 INVENTORY = load(Path(__file__).parents[2] / "inventory.yaml")

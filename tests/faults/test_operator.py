@@ -203,8 +203,9 @@ def findings(host: Host, fake: FakeHost, *, now: float = 0) -> list[Finding]:
     """Everything that stands against a push to this host, as it says so itself."""
     mine = installed(INVENTORY, host)
     units = tuple(component.unit for component in mine)
+    began = now or time.time()
     observed = fake.machine().observe(frozenset(), units, preflight.asked(INVENTORY, mine))
-    case = Case(inventory=INVENTORY, host=host, components=mine, observed=observed, now=now or time.time())
+    case = Case(inventory=INVENTORY, host=host, components=mine, observed=observed, asked=began, now=now or time.time())
     return [finding for finding in preflight.findings([case]) if not finding.warning]
 
 
@@ -267,7 +268,7 @@ def test_fault_40_names_that_do_not_lead_anywhere(tmp_path: Path) -> None:
     def look() -> list[str]:
         mine = installed(named, WORKER)
         observed = fake.machine().observe(frozenset(), (), preflight.asked(named, mine))
-        case = Case(inventory=named, host=WORKER, components=mine, observed=observed, now=time.time())
+        case = Case(inventory=named, host=WORKER, components=mine, observed=observed, asked=time.time(), now=time.time())
         return [str(finding) for finding in preflight.findings([case]) if "api.hardway.invalid" in finding.what]
 
     (line,) = look()

@@ -28,8 +28,8 @@ def test_a_verdict_is_what_the_tests_say() -> None:
     def case(name: str, end: str = "") -> str:
         return f'<testcase name="{name}">{f"<{end}/>" if end else ""}</testcase>'
 
-    passed = verdicts(case("test_fault_04_a"), case("test_fault_20_a"), case("test_other"))
-    assert (passed[4], passed[20], passed[5]) == ("yes", "part: no warning below 60 s", "**no**: no test yet")
-    assert passed[3] == "later: to be run on a cluster"
+    passed = verdicts(case("test_fault_04_a"), case("test_fault_21_a"), case("test_other"))
+    assert (passed[4], passed[5]) == ("yes", "**no**: no test yet")
+    assert passed[21] == "part: mended by a snapshot put back, not by a member added"
     assert verdicts(case("test_fault_04_a[x]"), case("test_fault_04_a[y]", "failure"))[4] == "**no**: its test fails"
     assert verdicts(case("test_fault_04_a", "skipped"))[4] == "**no**: its test was skipped in this run"

@@ -16,6 +16,8 @@ import pytest
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.lab import nspawn
+from hardway.lab.container import Container
+from hardway.lab.machine import Machine
 from hardway.remote.cluster import Cluster
 from hardway.state import State
 from hardway.verbs.program.console import Console
@@ -63,6 +65,16 @@ class LabCluster:
     def read_again(self) -> None:
         """After certificates were issued: `live` has what state/ holds now."""
         self.__dict__.pop("live", None)
+
+    def cut_power(self, host: Host) -> None:
+        """A host dies."""
+        lab = Machine().lab(self.inventory.cluster)
+        assert lab
+        Container(lab=lab, name=host.name).stop()
+
+    def boot(self) -> None:
+        """Whoever is dead boots again."""
+        nspawn.up(self.inventory, self.state.root, print, owner=os.getpid())
 
     def controller(self, number: int = 1) -> Host:
         return self.inventory.on("controller")[number - 1]

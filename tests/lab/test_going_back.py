@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
 import time
@@ -15,9 +14,6 @@ import pytest
 
 from hardway.errors import Mistake
 from hardway.inventory import Host
-from hardway.lab import nspawn
-from hardway.lab.container import Container
-from hardway.lab.machine import Machine
 from hardway.remote import protocol
 from hardway.remote.protocol import Action, Apply, Move
 from tests.lab.conftest import LabCluster
@@ -110,17 +106,20 @@ def test_a_push_that_a_power_cut_interrupts_is_finished_at_boot_before_anything_
     cut_off(cluster, host, "# all of it\n", monkeypatch)
     before = shell(cluster.live, host, BOOTED)
 
-    lab = Machine().lab(cluster.inventory.cluster)
-    assert lab
-    Container(lab=lab, name=host.name).stop()
-    nspawn.up(cluster.inventory, cluster.state.root, print, owner=os.getpid())
+    cluster.cut_power(host)
+    cluster.boot()
     until_booted(cluster, host, before)
 
     assert shell(cluster.live, host, 'tail -n 1 "$1"', CONFIG) == "# all of it\n"
     stamps = "systemctl show --value -p ExecMain$1TimestampMonotonic $2"
     finished, started = (int(shell(cluster.live, host, stamps, *of)) for of in (("Exit", "unfinished-push"), ("Start", "kube-proxy")))
     assert 0 < finished < started
-    assert shell(cluster.live, host, "ls /var/lib/hardway; systemctl --failed --no-legend").split() == ["back", "managed", "store"]
+    assert shell(cluster.live, host, "ls /var/lib/hardway; systemctl --failed --no-legend").split() == [
+        "back",
+        "managed",
+        "proved",
+        "store",
+    ]
     planned = json.loads(cluster.inv("plan", "--json", "-").stdout)["hosts"][host.name]
     assert [(change["action"], change.get("path") or change["unit"]) for change in planned] == [("update", CONFIG), ("restart", UNIT)]
     assert cluster.inv("push").returncode == 0

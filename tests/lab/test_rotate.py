@@ -6,19 +6,22 @@ import base64
 import json
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
-from hardway.components import etcd
+from hardway.components import etcd, kube_apiserver
 from hardway.pki import succession
 from hardway.rotate.tokens import issued, key
 from hardway.traffic.mix import PLAIN
+from hardway.waiting import answer
 from tests.lab.conftest import LabCluster
-from tests.lab.sabotage import passes
+from tests.lab.sabotage import passes, shell, until
 
 pytestmark = pytest.mark.lab
 
+STARTED = 'systemctl show --value -p ExecMainStartTimestampMonotonic "${1:-etcd.service}"'
 CLOSED = "use of closed network connection"
 
 
@@ -88,6 +91,49 @@ def test_fault_28_the_kit_is_killed_in_the_middle_of_a_rotation(cluster: LabClus
 
     assert names(cluster, "etcd")[1] != before
     assert names(cluster, "etcd")[0].count("BEGIN CERTIFICATE") == 1
+
+
+def test_fault_03_a_host_dies_in_the_middle_of_a_rotation(cluster: LabCluster) -> None:
+    """A controller, after the first has changed: the third stays as it is, and once it is back the same command goes on."""
+    before = names(cluster, "etcd")[1]
+    started: dict[str, str] = {}
+    with cluster.start("rotate.authority", "etcd") as process:
+        for line in process.stderr or ():
+            if not started and "etcd: healthy" in line:
+                changed = line.partition(":")[0]
+                dying, third = (host for host in cluster.inventory.on("controller") if host.name != changed)
+                started = {third.name: shell(cluster.live, third, STARTED)}
+                cluster.cut_power(dying)
+    assert process.returncode == 1
+    assert {third.name: shell(cluster.live, third, STARTED)} == started
+    cluster.boot()
+    until(lambda: answer(partial(etcd.member_healthy, cluster.live, dying)) is None)
+    until(lambda: answer(partial(kube_apiserver.ready, cluster.live, dying)) is None)
+
+    under_load(cluster, "rotate.authority", "etcd")
+
+    assert names(cluster, "etcd")[1] != before
+    assert names(cluster, "etcd")[0].count("BEGIN CERTIFICATE") == 1
+
+
+@pytest.mark.full
+def test_fault_26_an_api_server_is_killed_in_the_middle_of_a_rotation(cluster: LabCluster) -> None:
+    """And does not come back: the rotation stops before the next host; started again it goes on."""
+    killed, unit = "", kube_apiserver.COMPONENT.unit
+    began = {host: shell(cluster.live, host, STARTED, unit) for host in cluster.inventory.on("controller")}
+    with cluster.start("rotate.authority", "etcd") as process:
+        for line in process.stderr or ():
+            if not killed and "kube-apiserver: " in line and " after " in line:
+                killed = line.partition(":")[0]
+                victim = next(host for host in began if host.name == killed)
+                shell(cluster.live, victim, 'systemctl mask --runtime "$1"; systemctl kill --signal=KILL "$1"', unit)
+    assert process.returncode == 1
+    others = [host for host in began if host != victim]
+    assert sum(shell(cluster.live, host, STARTED, unit) != began[host] for host in others) <= 1  # the one that was under way
+
+    shell(cluster.live, victim, 'systemctl unmask --runtime "$1"; systemctl daemon-reload; systemctl start "$1"', unit)
+    until(lambda: answer(partial(kube_apiserver.ready, cluster.live, victim)) is None)
+    assert cluster.inv("rotate.authority", "etcd").returncode == 0
 
 
 def test_a_rotation_goes_back_as_long_as_the_older_generation_is_trusted(cluster: LabCluster) -> None:

@@ -256,10 +256,10 @@ class ApiServer:
         document = json.loads(body)
         if method == "POST":
             document["metadata"].setdefault("name", document["metadata"].get("generateName", "") + "x")
-            if "dryRun" in query:
-                return 201, document, None
             if f"{place}/{document['metadata']['name']}" in store.objects:
                 return 409, {"message": "already exists"}, None
+            if "dryRun" in query:
+                return 201, document, None
             return 201, store.put(f"{place}/{document['metadata']['name']}", document, "ADDED"), None
         return 200, store.put(place, document, "MODIFIED"), None
 
