@@ -82,6 +82,7 @@ def asked(inventory: Inventory, components: Iterable[Component]) -> Asked:
     """What has to be asked of a host that is to carry these."""
     mine = tuple(components)
     needs = [component.needs(inventory) for component in mine]
+    proved = (PROVED / component.unit for component, need in zip(mine, needs, strict=True) if need.keeps)
     return Asked(
         programs=_sorted(program for component in mine for program in component.packages),
         modules=_sorted(module for need in needs for module in need.modules),
@@ -91,7 +92,8 @@ def asked(inventory: Inventory, components: Iterable[Component]) -> Asked:
         paths=(
             *OTHERS,
             *(path for need in needs for path in (*need.new, *need.keeps)),
-            *(directory / component.unit for component in mine for directory in (VENDOR, PROVED)),
+            *(VENDOR / component.unit for component in mine),
+            *proved,
         ),
         certificates=tuple(own.path for component in mine if (own := component.own(inventory))),
     )

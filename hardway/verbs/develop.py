@@ -16,8 +16,8 @@ from hardway.verbs.program.cli import ROOT, USAGE
 from hardway.verbs.program.session import passthrough
 
 PYTEST = ("pytest", "-c", str(ROOT / "pyproject.toml"))  # our settings, also for a test elsewhere
-QUICK = "not lab and not build and not full"
-DEFAULT = "not full"
+QUICK = ("-m", "not lab and not build and not full", "--numprocesses=auto", "--dist=loadfile")  # a file's fixtures are made once
+DEFAULT = ("-m", "not full")
 
 
 @task(auto_shortflags=False)
@@ -27,7 +27,7 @@ def check(c: Context) -> None:
         "ruff check": ["ruff", "check", "."],
         "ruff format": ["ruff", "format", "--check", "."],
         "mypy": ["mypy"],
-        "quick tests": [*PYTEST, "-m", QUICK],
+        "quick tests": [*PYTEST, *QUICK],
     }
     failed = [name for name, argv in steps.items() if not _passes(name, argv)]
     if failed:
@@ -42,8 +42,8 @@ def test(c: Context, quick: bool = False, full: bool = False) -> None:  # noqa: 
     """Run the project's tests, as CI does; what follows -- goes to pytest."""
     if quick and full:
         raise Exit("test: --quick and --full are two different runs; take one", code=USAGE)
-    marks = QUICK if quick else "" if full else DEFAULT
-    if _python(*PYTEST, "-m", marks, "--durations=10", *passthrough(c)):
+    chosen = QUICK if quick else () if full else DEFAULT
+    if _python(*PYTEST, *chosen, "--durations=10", *passthrough(c)):
         raise Exit(code=1)  # pytest's summary stays the last line
 
 

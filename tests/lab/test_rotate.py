@@ -100,7 +100,7 @@ def test_fault_03_a_host_dies_in_the_middle_of_a_rotation(cluster: LabCluster) -
     with cluster.start("rotate.authority", "etcd") as process:
         for line in process.stderr or ():
             if not started and "etcd: healthy" in line:
-                changed = line.partition(":")[0]
+                changed = line.strip().partition(":")[0]
                 dying, third = (host for host in cluster.inventory.on("controller") if host.name != changed)
                 started = {third.name: shell(cluster.live, third, STARTED)}
                 cluster.cut_power(dying)
@@ -124,7 +124,7 @@ def test_fault_26_an_api_server_is_killed_in_the_middle_of_a_rotation(cluster: L
     with cluster.start("rotate.authority", "etcd") as process:
         for line in process.stderr or ():
             if not killed and "kube-apiserver: " in line and " after " in line:
-                killed = line.partition(":")[0]
+                killed = line.strip().partition(":")[0]
                 victim = next(host for host in began if host.name == killed)
                 shell(cluster.live, victim, 'systemctl mask --runtime "$1"; systemctl kill --signal=KILL "$1"', unit)
     assert process.returncode == 1

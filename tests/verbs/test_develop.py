@@ -28,7 +28,7 @@ def test_quick_leaves_labs_and_builds_out_and_the_last_line_is_pytests_summary(t
     done = test("--quick", "--", str(tmp_path), "-k", "plain or lab or build")
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("1 passed, 3 deselected")
+    assert done.stdout.splitlines()[-1].startswith("1 passed in ")
     assert said(done) == []
 
 
