@@ -23,7 +23,8 @@ LAYERS = [
     {"plan", "preflight"},
     {"remote"},
     {"push", "proof"},
-    {"certs", "keeping", "leaving", "restart", "rotate", "smoke", "snapshot", "status", "traffic"},
+    {"restart"},
+    {"certs", "keeping", "leaving", "rotate", "smoke", "snapshot", "status", "traffic"},
     {"verbs"},
     {"tasks"},
 ]

@@ -37,6 +37,7 @@ class World:
     snapshot: Callable[[Cluster], None]  # of etcd, verified, before anything is changed
     unlock: kept.Unlock  # the keys of authorities, where they are sealed
     tell: Tell
+    fast: bool = False  # idle clients are restarted where their timers would be waited for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

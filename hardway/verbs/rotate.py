@@ -23,6 +23,7 @@ TRAFFIC = {
     "with-traffic": "keep load on the cluster meanwhile, and end with what its clients saw of it",
     "json": "with --with-traffic: write that report as JSON to this file, - for standard output",
 }
+PACE = {"pace": "fast: restart idle clients at switch instead of waiting for the timers by which they look; API servers and etcd never"}
 STEPS = {
     "until": "stop after this step: prepare, switch or finish; the same command goes on from there, when you want it to",
 }
@@ -35,10 +36,13 @@ STEPS = {
         "name": "kubernetes, etcd, front-proxy or cluster-signing",
         "back": "return to the older generation, before it is finished",
         **STEPS,
+        **PACE,
         **TRAFFIC,
     },
 )
-def authority(c: Context, name: str, until: str = "", back: bool = False, with_traffic: bool = False, json: str = "") -> None:
+def authority(  # noqa: PLR0913, PLR0917 - one parameter an option
+    c: Context, name: str, until: str = "", back: bool = False, pace: str = "", with_traffic: bool = False, json: str = ""
+) -> None:
     """Replace an authority, NAME, while the cluster is in use.
 
     Trust both, issue everything again by the new one, trust only that. Where it stands shows by the certificates that are
@@ -46,11 +50,11 @@ def authority(c: Context, name: str, until: str = "", back: bool = False, with_t
     """
     from hardway.rotate import authority as rotation
 
-    session = Session.open(c)
+    session, fast = Session.open(c), _fast(pace)
     if back and until:
         raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
     with session.console.step(f"rotate {name}") as tell, under(session, tell, json, wanted=with_traffic):
-        world = _world(session, tell)
+        world = _world(session, tell, fast=fast)
         if back:
             rotation.back(world, name)
         else:
@@ -90,19 +94,25 @@ def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json
         keys.rotate(_world(session, tell), keys.SECRETS, _step(until))
 
 
-@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key", **TRAFFIC})
-def everything(c: Context, refresh_tokens: bool = False, with_traffic: bool = False, json: str = "") -> None:
+@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key", **PACE, **TRAFFIC})
+def everything(c: Context, refresh_tokens: bool = False, pace: str = "", with_traffic: bool = False, json: str = "") -> None:
     """Replace every authority and key, one after the other."""
     from hardway.rotate import authority as rotation
     from hardway.rotate import keys
 
-    session = Session.open(c)
+    session, fast = Session.open(c), _fast(pace)
     with session.console.step("rotate everything") as tell, under(session, tell, json, wanted=with_traffic):
-        world = _world(session, tell)
+        world = _world(session, tell, fast=fast)
         for one in world.declarations.wanted(world.inventory):
             rotation.rotate(world, one.authority)
         keys.rotate(world, keys.ACCOUNT, refresh=refresh_tokens)
         keys.rotate(world, keys.SECRETS)
+
+
+def _fast(pace: str) -> bool:
+    if pace not in {"", "fast"}:
+        raise Mistake.at("--pace", f"there is no {pace}", "there is fast; left out, what takes its time is waited for")
+    return pace == "fast"
 
 
 def _step(until: str) -> succession.Step:
@@ -114,7 +124,7 @@ def _step(until: str) -> succession.Step:
     return succession.Step(until or "finish")
 
 
-def _world(session: Session, tell: Callable[[str], None]) -> World:
+def _world(session: Session, tell: Callable[[str], None], *, fast: bool = False) -> World:
     from hardway.pki import declared
     from hardway.push import push as apply
     from hardway.push import settled, survey
@@ -151,4 +161,5 @@ def _world(session: Session, tell: Callable[[str], None]) -> World:
         snapshot=snapshot,
         unlock=session.passphrase,
         tell=tell,
+        fast=fast,
     )

@@ -215,10 +215,11 @@ def test_what_still_needs_the_older_generation_keeps_it_trusted(cluster: LabClus
 
 
 @pytest.mark.full
-def test_the_authority_of_the_cluster_is_replaced_under_load(cluster: LabCluster) -> None:
+@pytest.mark.parametrize("pace", [(), ("--pace", "fast")], ids=["", "fast"])
+def test_the_authority_of_the_cluster_is_replaced_under_load(cluster: LabCluster, pace: tuple[str, ...]) -> None:
     before = names(cluster, "kubernetes")[1]
 
-    under_load(cluster, "rotate.authority", "kubernetes")
+    under_load(cluster, "rotate.authority", "kubernetes", *pace)
 
     assert names(cluster, "kubernetes")[1] != before
     passes(cluster)

@@ -141,7 +141,7 @@ def carried(host: FakeHost) -> dict[str, tuple[int, bytes]]:
 
 def told(host: FakeHost) -> set[str]:
     """The units that systemd was told something of."""
-    return {line.split()[-1] for line in host.log() if line.split()[0] not in {"daemon-reload", "show"}}
+    return {words[-1] for line in host.log() if (words := line.split()) and words[0] in UNITS}
 
 
 def proved(site: Site, harmed: list[tuple[Harm, int, int]], wanted: Inventory) -> None:
