@@ -145,9 +145,7 @@ def _signer(declared: Authority, state: State, now: datetime) -> _Signer | None:
         raise Mistake.at(where, f"authority {authority}: a daemon signs with its key, which is {what}", step)
     if generation.not_after <= now:
         what = f"authority {authority} has expired on {generation.not_after:%Y-%m-%d}"
-        raise Mistake.at(
-            where, what, f"move {state.where(f'pki/{authority}')} away to begin with a new one: every host that trusts it has to be pushed"
-        )
+        raise Mistake.at(where, what, f"`./inv rotate.authority {authority}` replaces all that have, at once")
     return _Signer(pair=pair, file=generation.file, leaves=leaves)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from hardway import proof
 from hardway.components import ALL
 from hardway.desired import Pickup, Secret
 from hardway.errors import Finding, Mistake
@@ -14,7 +15,6 @@ from hardway.pki.pair import leaf
 from hardway.pki.request import Request
 from hardway.pki.succession import Step
 from hardway.pki.trust import Generation
-from hardway.proof import prove, renewed
 from hardway.remote.cluster import Cluster
 from hardway.restart import restart
 from hardway.rotate import believed, needed, signing
@@ -42,7 +42,7 @@ def back(world: World, name: str) -> None:
     if course.done is Step.FINISH and not _given_up(world.state, name):
         raise Mistake.at(name, "the older generation is trusted no more", "finish it by running it without --back; then rotate again")
     if course.done is Step.SWITCH:
-        files = succession.switch(_named(world, name), world.inventory, world.state, datetime.now(UTC), back=True, unlock=world.unlock)
+        files = succession.switch(named(world, name), world.inventory, world.state, datetime.now(UTC), back=True, unlock=world.unlock)
         world.tell(f"{name}: {len(files)} certificates were issued by {_signer(world, name)} again")
         bring(world, course, Step.SWITCH)
     if course.done is not Step.FINISH:
@@ -51,7 +51,8 @@ def back(world: World, name: str) -> None:
     _forget(world, name)
 
 
-def _named(world: World, name: str) -> Authority:
+def named(world: World, name: str) -> Authority:
+    """The authority of a name; a Mistake with those that there are."""
     found = {one.authority: one for one in world.declarations.wanted(world.inventory)}
     if name not in found:
         raise Mistake.at("rotate.authority", f"there is no authority {name}", f"there are {', '.join(sorted(found))}")
@@ -68,12 +69,12 @@ def _forget(world: World, name: str) -> None:
 
 
 def _course(world: World, name: str) -> Course:
-    authority = _named(world, name)
+    authority = named(world, name)
     return Course(
         name=name,
         done=succession.done(world.state, name),
         take=partial(_take, world, authority),
-        prove=partial(_prove, world, authority),
+        prove=partial(prove, world, authority),
     )
 
 
@@ -93,14 +94,15 @@ def _take(world: World, authority: Authority, step: Step) -> None:
             world.tell(f"{name}: finish: {', '.join(one.common_name for one in gone)} will be trusted no more")
 
 
-def _prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> None:
+def prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> None:
+    """That a step has come to wherever it shows."""
     match step:
         case Step.PREPARE:
             newest = cluster.credentials.trusts[authority.authority].trusted[-1]
             believed.everywhere(cluster, authority, _probe(world, authority, newest), world.tell)
         case Step.SWITCH:
             if world.fast:
-                _hasten(world, authority, cluster)
+                hasten(world, authority, cluster)
             _prove_used(world, authority, cluster)
         case Step.FINISH:
             for old in succession.retired(world.state, authority.authority):
@@ -112,7 +114,7 @@ def _prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> 
     believed.until_all(questions, within=EFFECT, tell=world.tell)
 
 
-def _hasten(world: World, authority: Authority, cluster: Cluster) -> None:
+def hasten(world: World, authority: Authority, cluster: Cluster) -> None:
     """Restart who would look at its own certificate in five minutes only, one host after the other; never what everybody needs (4)."""
     read_by = [one.read_by for one in authority.certificates.values() if one.path]
     readers = {reader for by in read_by for reader, pickup in by.items() if pickup is Pickup.POLL}
@@ -124,7 +126,7 @@ def _prove_used(world: World, authority: Authority, cluster: Cluster) -> None:
     """That every certificate of an authority is in use."""
     places = [(one.role, one.path) for one in authority.certificates.values() if one.path and one.role != "operator"]
     files = [(host.name, path) for role, path in places for host in cluster.inventory.on(role)]
-    failed = [one for one in prove(cluster, renewed(cluster, world.declarations, files), world.tell) if one.failure]
+    failed = [one for one in proof.prove(cluster, proof.renewed(cluster, world.declarations, files), world.tell) if one.failure]
     if failed:
         raise Mistake(*(Finding(where=str(one.renewed), what=one.failure, next_step="run it again") for one in failed))
 

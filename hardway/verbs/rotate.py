@@ -46,19 +46,23 @@ def authority(  # noqa: PLR0913, PLR0917 - one parameter an option
     """Replace an authority, NAME, while the cluster is in use.
 
     Trust both, issue everything again by the new one, trust only that. Where it stands shows by the certificates that are
-    there: interrupted anywhere, it is run again and goes on. An ordinary push between two steps keeps them.
+    there: interrupted anywhere, it is run again and goes on. An ordinary push between two steps keeps them. Those that have
+    expired are replaced at once, all together, as nobody believes them any more.
     """
     from hardway.rotate import authority as rotation
+    from hardway.rotate import expired
 
     session, fast = Session.open(c), _fast(pace)
     if back and until:
         raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
     with session.console.step(f"rotate {name}") as tell, under(session, tell, json, wanted=with_traffic):
         world = _world(session, tell, fast=fast)
+        last = _step(until)
+        rotation.named(world, name)
         if back:
             rotation.back(world, name)
-        else:
-            rotation.rotate(world, name, _step(until))
+        elif name not in expired.replace(world):
+            rotation.rotate(world, name, last)
 
 
 @task(
@@ -98,13 +102,15 @@ def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json
 def everything(c: Context, refresh_tokens: bool = False, pace: str = "", with_traffic: bool = False, json: str = "") -> None:
     """Replace every authority and key, one after the other."""
     from hardway.rotate import authority as rotation
-    from hardway.rotate import keys
+    from hardway.rotate import expired, keys
 
     session, fast = Session.open(c), _fast(pace)
     with session.console.step("rotate everything") as tell, under(session, tell, json, wanted=with_traffic):
         world = _world(session, tell, fast=fast)
+        new = expired.replace(world)
         for one in world.declarations.wanted(world.inventory):
-            rotation.rotate(world, one.authority)
+            if one.authority not in new:
+                rotation.rotate(world, one.authority)
         keys.rotate(world, keys.ACCOUNT, refresh=refresh_tokens)
         keys.rotate(world, keys.SECRETS)
 

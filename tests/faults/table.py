@@ -67,8 +67,7 @@ FAULTS: Mapping[int, Fault] = {
     18: Fault("a certificate that has expired", "issued again without asking any API server"),
     19: Fault(
         "an authority that has expired",
-        "refused, with what to do",
-        "one that has expired already is not replaced while the cluster runs: rotate before",
+        "certificates are refused, with what to do; `./inv rotate.authority` replaces it at once, with all others that have expired",
     ),
     20: Fault("clocks that differ", "told from 2 s on, refused from 30 s on; what is issued is good five minutes ago"),
     21: Fault("one etcd member is lost with its data", "told, no other is touched", "mended by a snapshot put back, not by a member added"),

@@ -138,7 +138,7 @@ def test_fault_18_a_certificate_that_has_expired(state: State, now: datetime) ->
 def test_fault_19_an_authority_that_has_expired(state: State, now: datetime) -> None:
     said = refused(state, now + timedelta(days=3700))
     assert "authority kubernetes has expired on " in said
-    assert "to begin with a new one: every host that trusts it has to be pushed" in said
+    assert "`./inv rotate.authority kubernetes` replaces all that have, at once" in said
 
 
 def test_fault_20_an_issued_certificate_is_good_at_once_where_clocks_differ(state: State, now: datetime) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,18 @@ import pytest
 from hardway import push
 from hardway.certs.renewal import _no_programs, narrowed
 from hardway.components import etcd, installed, kube_apiserver
-from hardway.desired import Secret
+from hardway.desired import Blob, Secret
 from hardway.errors import Mistake
 from hardway.inventory import Host
-from hardway.pki import declared, issue
+from hardway.pki import declared, issue, succession
+from hardway.pki.pair import root
+from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
 from hardway.verbs.program.console import Console
 from hardway.verbs.program.running import running
 from hardway.verbs.program.session import Session
 from tests.lab.conftest import LabCluster
-from tests.lab.sabotage import until
+from tests.lab.sabotage import passes, until
 
 pytestmark = pytest.mark.lab
 
@@ -182,23 +186,43 @@ def expire(cluster: LabCluster) -> None:
         each(cluster.inventory.on("controller"), lambda host: live.run(host, "systemctl", "restart", "--no-block", *units), 3)
 
 
+def outlive(cluster: LabCluster) -> None:
+    """Authorities that have ended an hour ago, in state/ and on the hosts, and nothing that they have signed is any good."""
+    begun = datetime.now(UTC) - timedelta(days=3650, hours=1)
+    declarations = declared.load(Path(__file__).parents[2] / "certs")
+    for one in declarations.wanted(cluster.inventory):
+        pair = root(f"{one.common_name}-2026z", keys="ec", days=3650, now=begun)
+        cluster.state.write(f"pki/{one.authority}/authority-2026z.pem", pair.pem)
+        succession.switch(one, cluster.inventory, cluster.state, begun)
+        succession.finish(cluster.state, one.authority)
+        succession.forget(cluster.state, one.authority)
+    session = Session(inventory=cluster.inventory, console=Console())
+    with running(session, cluster.state, print, issuing=False) as live:
+        found = narrowed(push.survey(live, _no_programs), lambda file: not isinstance(file.content, Blob))
+        for plan in found.plans:
+            live.machine(plan.host).apply(replace(push.request(plan), actions=(), owed=frozenset()))
+        units = (etcd.COMPONENT.unit, kube_apiserver.COMPONENT.unit)
+        each(cluster.inventory.on("controller"), lambda host: live.run(host, "systemctl", "restart", "--no-block", *units), 3)
+
+
 def _apply(live: Any, found: push.Survey, host: Host) -> None:
     (plan,) = (plan for plan in found.plans if plan.host == host)
     live.machine(host).apply(push.request(plan))
+
+
+def dead(live: Cluster) -> bool:
+    """Whether no API server is ready to us."""
+    try:
+        return all(kube_apiserver.ready(live, host) for host in live.inventory.on("controller"))
+    except Mistake:
+        return True
 
 
 def test_a_cluster_whose_certificates_have_all_expired_comes_back_by_one_command(cluster: LabCluster) -> None:
     cluster.read_again()
     live = cluster.live  # made now: whoever reads a state/ in which all has expired issues it again
     expire(cluster)
-
-    def dead() -> bool:
-        try:
-            return all(kube_apiserver.ready(live, host) for host in cluster.inventory.on("controller"))
-        except Mistake:
-            return True
-
-    until(dead)
+    until(partial(dead, live))
     wrong = report(cluster, code=1)["wrong"]
     assert len([line for line in wrong if "expired on" in line]) >= 11 + 2
 
@@ -209,3 +233,26 @@ def test_a_cluster_whose_certificates_have_all_expired_comes_back_by_one_command
     until_well(cluster)
     assert report(cluster)["wrong"] == []
     assert cluster.inv("smoke", "--check", "certs.served").returncode == 0
+
+
+@pytest.mark.full
+def test_a_cluster_whose_authorities_have_all_expired_comes_back_by_one_command(cluster: LabCluster) -> None:
+    cluster.read_again()
+    live = cluster.live
+    outlive(cluster)
+    until(partial(dead, live))
+    refused = cluster.inv("push")
+    assert refused.returncode == 1
+    assert "authority kubernetes has expired on" in refused.stderr
+    assert "`./inv rotate.authority kubernetes` replaces all that have, at once" in refused.stderr
+
+    done = cluster.inv("rotate.authority", "kubernetes")
+
+    assert done.returncode == 0
+    for name in ("kubernetes", "etcd", "front-proxy", "cluster-signing"):
+        assert f"{name}: " in done.stderr
+    cluster.read_again()
+    until_well(cluster)
+    assert cluster.inv("plan").returncode == 0
+    assert report(cluster)["wrong"] == []
+    passes(cluster)

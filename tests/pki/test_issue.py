@@ -276,7 +276,7 @@ def test_certificates_without_their_authority_are_a_mistake(ensure: Ensure, stat
 def test_an_expired_authority_stops_the_run(ensure: Ensure, state: State, now: datetime) -> None:
     before = content(state)
 
-    with pytest.raises(Mistake, match=r"authority etcd has expired on .*; move .* away") as caught:
+    with pytest.raises(Mistake, match=r"authority etcd has expired on .*; `./inv rotate.authority etcd`") as caught:
         ensure(at=now + timedelta(days=3700))
 
     assert len(caught.value.findings) == 4  # all of them at once

@@ -1,0 +1,100 @@
+"""Authorities that have expired are replaced together, in one go; those that have not are left as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hardway.inventory import Inventory, load
+from hardway.pki import declared, issue, kept, succession
+from hardway.pki.declared import Declarations
+from hardway.pki.pair import Pair
+from hardway.pki.trust import Phase
+from hardway.rotate import expired
+from hardway.rotate.steps import World
+from hardway.state import State
+
+ROOT = Path(__file__).parents[2]
+INVENTORY: Inventory = load(ROOT / "inventory.yaml")
+DECLARED: Declarations = declared.load(ROOT / "certs")
+ALL = tuple(one.authority for one in DECLARED.wanted(INVENTORY))
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was brought and proved, in this order."""
+    log: list[str] = []
+    monkeypatch.setattr(expired, "hasten", lambda _world, one, _cluster: log.append(f"hasten {one.authority}"))
+    monkeypatch.setattr(expired, "prove", lambda _world, one, _cluster, step: log.append(f"{step.value} {one.authority}"))
+    return log
+
+
+@pytest.fixture
+def world(tmp_path: Path, done: list[str]) -> Callable[[datetime], World]:
+    def made(when: datetime) -> World:
+        state = State(tmp_path / "state")
+        issue.ensure(DECLARED, INVENTORY, state, when)
+
+        def push(_: Any) -> int:
+            done.append("push")
+            return 7
+
+        return World(
+            inventory=INVENTORY,
+            declarations=DECLARED,
+            state=state,
+            cluster=lambda: nullcontext(None),  # type: ignore[arg-type]
+            push=push,
+            pending=lambda _: 0,
+            snapshot=lambda _: pytest.fail("of a cluster that answers nobody"),
+            unlock=kept.locked,
+            tell=print,
+        )
+
+    return made
+
+
+def test_all_that_have_expired_are_replaced_by_one_push(world: Callable[[datetime], World], done: list[str]) -> None:
+    here = world(datetime.now(UTC) - timedelta(days=3700))
+    old = {name: succession.trust(here.state, name).signer for name in ALL}
+
+    assert expired.replace(here) == ALL
+
+    proofs = [f"{step} {name}" for name in ALL for step in ("prepare", "switch")]
+    assert done == ["push", *(f"hasten {name}" for name in ALL), *proofs]
+    for name in ALL:
+        trust = succession.trust(here.state, name)
+        assert (trust.phase, trust.retired) == (Phase.SETTLED, (old[name],))
+        assert trust.signer.not_after > datetime.now(UTC) + timedelta(days=3000)
+        leaves = kept.leaves(here.state, name).values()
+        assert {pair.issuer for pair in leaves if isinstance(pair, Pair)} <= {trust.signer.common_name}
+    assert issue.ensure(DECLARED, INVENTORY, here.state, datetime.now(UTC)) == ()
+
+
+def test_one_of_which_only_state_was_changed_when_it_was_killed_is_replaced_the_same(
+    world: Callable[[datetime], World], done: list[str]
+) -> None:
+    here = world(datetime.now(UTC) - timedelta(days=3700))
+    etcd = next(one for one in DECLARED.wanted(INVENTORY) if one.authority == "etcd")
+    prepared = succession.prepare(etcd, INVENTORY, here.state, datetime.now(UTC))
+
+    assert expired.replace(here) == ALL
+
+    assert succession.trust(here.state, "etcd").trusted == (prepared,)
+    assert done.count("push") == 1
+
+
+def test_what_has_not_expired_is_left_alone(world: Callable[[datetime], World], done: list[str]) -> None:
+    here = world(datetime.now(UTC))
+    before = {name: here.state.read(name) for name in here.state.glob("pki/**/*")}
+
+    assert expired.replace(replace(here, fast=True)) == ()
+
+    assert done == []
+    assert before == {name: here.state.read(name) for name in here.state.glob("pki/**/*")}
