@@ -17,7 +17,7 @@ import pytest
 from hardway.components.kubelet import OWN
 from hardway.inventory import Host
 from hardway.observed import Asked
-from hardway.pki import kept
+from hardway.pki import kept, succession
 from hardway.pki.own import read
 from hardway.pki.pair import leaf
 from hardway.pki.request import Request
@@ -156,6 +156,22 @@ def test_a_kubelet_has_its_certificate_made_anew_by_itself(asking: LabCluster) -
         without_flags(asking.live, controller, "kube-controller-manager.service")
     shell(asking.live, host, 'rm "$1"', str(OWN.path))
     asks_and_gets(asking, host, "it has no client certificate")
+
+
+def test_kubelets_follow_a_new_authority_that_signs_for_them(asking: LabCluster) -> None:
+    old = succession.trust(asking.state, OWN.authority).signer
+
+    assert asking.inv("rotate.authority", OWN.authority).returncode == 0
+
+    new = succession.trust(asking.state, OWN.authority).signer
+    assert new != old
+    found = json.loads(asking.inv("certs", "--json", "-").stdout)["items"]
+    own = {one["host"]: one["issuer"] for one in found if one["path"] == str(OWN.path)}
+    assert own == dict.fromkeys((host.name for host in workers(asking)), new.common_name)
+    asking.read_again()
+    assert_no_token_is_left(asking)
+    until(lambda: set(ready(asking).values()) == {"True"})
+    assert asking.inv("plan").returncode == 0
 
 
 def invocation(cluster: LabCluster, host: Host) -> str:
