@@ -132,9 +132,10 @@ def upcoming(state: State, name: str) -> tuple[str, ...]:
 
 
 def next_name(taken: Iterable[str], now: datetime) -> str:
-    """The name of a new generation: the year, and a letter that was not used yet."""
-    used = frozenset(taken)
-    return next(name for name in (f"{now.year}{letters}" for letters in _letters()) if name not in used)
+    """The name of a new generation, the year and a letter: younger than any that was used, for names tell which one is the newest."""
+    newest = max(map(age, taken), default=("", 0, ""))
+    year = max(f"{now.year}", newest[0])
+    return next(name for name in (f"{year}{letters}" for letters in _letters()) if age(name) > newest)
 
 
 def _letters() -> Iterator[str]:

@@ -68,6 +68,21 @@ def test_an_authority_is_prepared_switched_finished_and_forgotten(
     assert succession.prepare(one, inventory, state, NOW).name not in {old.name, new.name}
 
 
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        ((), "2026a"),
+        (("2026a", "2026b"), "2026c"),
+        (("2025c",), "2026a"),
+        (("2026c",), "2026d"),  # the older ones were lost with state/, and it was built anew
+        (("2026z", "2026a"), "2026aa"),
+        (("2027a",), "2027b"),  # somebody's clock was wrong
+    ],
+)
+def test_a_new_generation_is_the_newest_by_its_name(taken: tuple[str, ...], expected: str) -> None:
+    assert kept.next_name(taken, NOW) == expected
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_key_that_is_kept_apart_is_retired_too_and_gone_from_state_alone_when_forgotten(
     there: bool, state: State, declarations: Declarations, inventory: Inventory, tmp_path: Path
