@@ -7,7 +7,7 @@ from functools import partial
 
 from hardway import proof
 from hardway.components import ALL
-from hardway.desired import Pickup, Secret
+from hardway.desired import Component, Pickup, Secret
 from hardway.errors import Finding, Mistake
 from hardway.pki import kept, succession
 from hardway.pki.declared import Authority
@@ -101,8 +101,8 @@ def prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> N
             newest = cluster.credentials.trusts[authority.authority].trusted[-1]
             believed.everywhere(cluster, authority, _probe(world, authority, newest), world.tell)
         case Step.SWITCH:
-            if world.fast:
-                hasten(world, authority, cluster)
+            for component in clients(authority) if world.fast else ():
+                restart(cluster, component, component.hosts(world.inventory), world.tell)
             _prove_used(world, authority, cluster)
         case Step.FINISH:
             for old in succession.retired(world.state, authority.authority):
@@ -114,12 +114,11 @@ def prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> N
     believed.until_all(questions, within=EFFECT, tell=world.tell)
 
 
-def hasten(world: World, authority: Authority, cluster: Cluster) -> None:
-    """Restart who would look at its own certificate in five minutes only, one host after the other; never what everybody needs (4)."""
+def clients(authority: Authority) -> tuple[Component, ...]:
+    """Who looks at its own certificate of an authority in five minutes only, and may be restarted; never what everybody needs (4)."""
     read_by = [one.read_by for one in authority.certificates.values() if one.path]
     readers = {reader for by in read_by for reader, pickup in by.items() if pickup is Pickup.POLL}
-    for component in (one for one in ALL if one.unit in readers and one.name not in NEVER):
-        restart(cluster, component, component.hosts(cluster.inventory), world.tell)
+    return tuple(one for one in ALL if one.unit in readers and one.name not in NEVER)
 
 
 def _prove_used(world: World, authority: Authority, cluster: Cluster) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
+from functools import partial
 
+from hardway.desired import Component
+from hardway.inventory import Host
 from hardway.pki import succession
 from hardway.pki.declared import Authority
 from hardway.pki.succession import Step
-from hardway.rotate.authority import hasten, prove
-from hardway.rotate.steps import World
+from hardway.remote.cluster import Cluster
+from hardway.remote.fanout import each
+from hardway.rotate.authority import clients, prove
+from hardway.rotate.steps import AT_ONCE, World
 
 
 def replace(world: World) -> tuple[str, ...]:
@@ -23,14 +28,19 @@ def replace(world: World) -> tuple[str, ...]:
     for one in gone:
         _succeed(world, one)
     with world.cluster() as cluster:
+        for component in dict.fromkeys(component for one in gone for component in clients(one)):
+            each(component.hosts(world.inventory), partial(_stop, cluster, component), AT_ONCE)
         changes = world.push(cluster)
-        for one in gone:
-            hasten(world, one, cluster)
         for one in gone:
             for step in (Step.PREPARE, Step.SWITCH):
                 prove(dataclasses.replace(world, fast=False), one, cluster, step)
     world.tell(f"{', '.join(one.authority for one in gone)}: replaced at once, by {changes} changes")
     return tuple(one.authority for one in gone)
+
+
+def _stop(cluster: Cluster, component: Component, host: Host) -> None:
+    """Nobody believes it, and it would look for what is new in five minutes only; the push starts it."""
+    cluster.run(host, "systemctl", "stop", component.unit)
 
 
 def _expired(world: World, authority: Authority) -> bool:
