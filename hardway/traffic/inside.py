@@ -121,14 +121,13 @@ def counted(kind: str, lines: Iterator[Line], since: float) -> Found:
     for began, ended, wrong in lines:
         if began < since:
             continue
-        tally.requests += 1
+        waiting = began if waiting is None else waiting
         if not wrong:
-            tally.gap = max(tally.gap, ended - (began if waiting is None else waiting))
+            tally.ended(ended, ended - waiting)
             waiting = None
             continue
-        waiting = began if waiting is None else waiting
-        tally.raw += 1
-        tally.visible += 1
+        tally.ended(ended, 0)
+        tally.failed(began, visible=True, replayed=False)
         failures.append(
             Failure(at=began, kind=kind, client="in a Pod", method="GET", instance="", cause=wrong, replayed=False, visible=True)
         )

@@ -34,6 +34,15 @@ class Failure:
 
 
 @dataclass(slots=True)
+class Second:
+    """What was counted within one second."""
+
+    requests: int = 0
+    visible: int = 0
+    raw: int = 0
+
+
+@dataclass(slots=True)
 class Tally:
     """Counts of one kind, or of one way to connect."""
 
@@ -42,6 +51,25 @@ class Tally:
     raw: int = 0
     replayed: int = 0
     gap: float = 0.0  # seconds; the longest that one client was without an answer
+    seconds: dict[int, Second] = field(default_factory=dict)  # by the second since the epoch
+
+    def ended(self, at: float, gap: float) -> None:
+        """Count a request, and how long its client had been without an answer."""
+        self.requests += 1
+        self.gap = max(self.gap, gap)
+        self._second(at).requests += 1
+
+    def failed(self, at: float, *, visible: bool, replayed: bool) -> None:
+        """Count a raw failure."""
+        self.raw += 1
+        self.visible += visible
+        self.replayed += replayed
+        second = self._second(at)
+        second.raw += 1
+        second.visible += visible
+
+    def _second(self, at: float) -> Second:
+        return self.seconds.setdefault(int(at), Second())
 
 
 @dataclass(slots=True)
@@ -59,9 +87,7 @@ class Ledger:
         """A raw failure; if it is visible, its request is over by it."""
         with self._lock:
             for tally in self._of(failure.kind, failure.client):
-                tally.raw += 1
-                tally.replayed += failure.replayed
-                tally.visible += failure.visible
+                tally.failed(failure.at, visible=failure.visible, replayed=failure.replayed)
             if len(self.failures) < KEPT:
                 self.failures.append(failure)
 
@@ -73,15 +99,13 @@ class Ledger:
             if not answered:
                 self._waiting[who, kind] = since
             for tally in self._of(kind, client):
-                tally.requests += 1
-                tally.gap = max(tally.gap, now - since)
+                tally.ended(now, now - since)
 
-    def lagged(self, kind: str, client: str, seconds: float) -> None:
+    def lagged(self, kind: str, client: str, at: float, seconds: float) -> None:
         """An event of a watch has come, so long after it had happened."""
         with self._lock:
             for tally in self._of(kind, client):
-                tally.requests += 1
-                tally.gap = max(tally.gap, seconds)
+                tally.ended(at, seconds)
 
     def add(self, kind: str, tally: Tally, failures: list[Failure]) -> None:
         """What was counted elsewhere, such as in a Pod."""

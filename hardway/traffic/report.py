@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from hardway.traffic.ledger import Ledger, Tally
 from hardway.traffic.mix import PLAIN
 
 SCHEMA = 1
+LONGEST = 4000  # entries of what was counted by the second; a longer run has several seconds in each
 KEYS = ("requests", "planned", "client_visible_failures", "raw_failures", "replayed", "longest_gap_ms")
 
 
@@ -86,6 +88,7 @@ def report(ledger: Ledger, *, planned: Mapping[str, int], left_out: Mapping[str,
             "by_kind": kinds,
             **plain,
             "by_client": {client: _line(tally, 0) for client, tally in sorted(ledger.clients.items())},
+            "by_second": _by_second({kind: ledger.kinds.get(kind, empty) for kind in planned}),
             "left_out": dict(left_out),
             "failures": [one.document for one in sorted(ledger.failures, key=lambda one: one.at)],
         }
@@ -95,3 +98,17 @@ def report(ledger: Ledger, *, planned: Mapping[str, int], left_out: Mapping[str,
 def _line(tally: Tally, planned: int) -> dict[str, int]:
     values = (tally.requests, planned, tally.visible, tally.raw, tally.replayed, round(tally.gap * 1000))
     return dict(zip(KEYS, values, strict=True))
+
+
+def _by_second(kinds: Mapping[str, Tally]) -> dict[str, Any]:
+    """Requests, visible and raw failures, second after second; their sums are those of the report."""
+    every = [(at, second, kind) for kind, tally in kinds.items() for at, second in tally.seconds.items()]
+    first, last = min((at for at, *_ in every), default=0), max((at for at, *_ in every), default=-1)
+    width = max(1, -(-(last - first + 1) // LONGEST))
+    counts = [[0, 0, 0] for _ in range(first, last + 1, width)]
+    for at, second, kind in every:
+        one = counts[(at - first) // width]
+        one[0] += second.requests
+        one[1] += 0 if kind in PLAIN else second.visible
+        one[2] += second.raw
+    return {"since": datetime.fromtimestamp(first, UTC).isoformat(), "seconds_each": width, "counts": counts}

@@ -83,8 +83,8 @@ class Watch:
     def judge(self) -> None:
         """Write down how late each event came, and which never did; once, when the watch is over."""
         for version, at in self._written.since(self._first).items():
-            if version in self._seen:
-                self._ledger.lagged("watch", self.name, max(self._seen[version] - at, 0))
+            if (seen := self._seen.get(version)) is not None:
+                self._ledger.lagged("watch", self.name, seen, max(seen - at, 0))
             else:
                 self._fail("", f"the event of resourceVersion {version} was lost", visible=True)
 

@@ -44,6 +44,8 @@ def test_a_quiet_run_counts_every_kind_and_no_failure(there: There, settings: Se
     assert set(kinds) == FULL
     assert all(one["requests"] > 0 for one in kinds.values())
     assert set(report.document["left_out"]) == {"exec", "logs", "metrics", "service", "service_account", "webhook"}
+    sums = tuple(map(sum, zip(*report.document["by_second"]["counts"], strict=True)))
+    assert sums == (report.document["requests"], 0, 0)
     assert {"http/1.1 kept", "http/1.1 new", "http/2 kept", "http/2 new"} <= set(report.document["by_client"])
     assert [path for path in there.server.store.objects if path.startswith(NAMESPACES) and path.count("/") == 4] == []
 
