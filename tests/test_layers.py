@@ -17,7 +17,7 @@ LAYERS = [
     {"observed"},
     {"desired"},
     {"state"},
-    {"pki", "pod_ranges"},
+    {"chronicle", "pki", "pod_ranges"},
     {"components"},
     {"render"},
     {"plan", "preflight"},

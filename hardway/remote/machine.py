@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
@@ -23,6 +23,8 @@ PIECE = 1 << 20
 HEARD = 1 << 14  # bytes of what is said before a host is ready, of which a part may be the reason why it is not
 NO_TTY = "must have a tty"  # sudo's words, where sudoers says requiretty
 NOTHING = Asked()
+
+Witness = Callable[[str, Apply], AbstractContextManager[None]]  # entered by a host's name while it is changed
 
 
 class Channel(Protocol):
@@ -76,6 +78,11 @@ def no_password() -> str:
     raise Mistake.at("", "sudo wants a password, and nobody can be asked for it", "give the user passwordless sudo")
 
 
+def unseen(host: str, change: Apply) -> AbstractContextManager[None]:  # noqa: ARG001 - a Witness
+    """Nobody looks on."""
+    return nullcontext()
+
+
 @dataclass(slots=True, kw_only=True)
 class Machine:
     """One host of the cluster: observes it, and changes it by whole requests."""
@@ -87,6 +94,7 @@ class Machine:
     shell: str = "sh"
     heartbeat: float = HEARTBEAT  # of its lock
     password: Callable[[], str] = no_password  # for sudo
+    witness: Witness = unseen
     execs: int = field(default=0, init=False)
     bytes_sent: int = field(default=0, init=False)
     _held: Held | None = field(default=None, init=False)
@@ -130,7 +138,8 @@ class Machine:
         """
         if self._held:
             self._held.check()
-        self._ask([protocol.apply(change)])[1].checked(self.name)
+        with self.witness(self.name, change):
+            self._ask([protocol.apply(change)])[1].checked(self.name)
 
     @contextmanager
     def lock(self, doing: str) -> Iterator[Held]:

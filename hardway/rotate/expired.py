@@ -16,6 +16,8 @@ from hardway.remote.fanout import each
 from hardway.rotate.authority import clients, prove
 from hardway.rotate.steps import AT_ONCE, World
 
+STEP = "replace"  # the only one
+
 
 def replace(world: World) -> tuple[str, ...]:
     """Give each that has expired its next generation, bring all of it to the hosts, and prove it; their names.
@@ -25,16 +27,20 @@ def replace(world: World) -> tuple[str, ...]:
     gone = [one for one in world.declarations.wanted(world.inventory) if _expired(world, one)]
     if not gone:
         return ()
-    for one in gone:
-        _succeed(world, one)
-    with world.cluster() as cluster:
-        for component in dict.fromkeys(component for one in gone for component in clients(one)):
-            each(component.hosts(world.inventory), partial(_stop, cluster, component), AT_ONCE)
-        changes = world.push(cluster)
+    named = ", ".join(one.authority for one in gone)
+    with world.phase(named, STEP, "take"):
         for one in gone:
-            for step in (Step.PREPARE, Step.SWITCH):
-                prove(dataclasses.replace(world, fast=False), one, cluster, step)
-    world.tell(f"{', '.join(one.authority for one in gone)}: replaced at once, by {changes} changes")
+            _succeed(world, one)
+    with world.cluster() as cluster:
+        with world.phase(named, STEP, "push"):
+            for component in dict.fromkeys(component for one in gone for component in clients(one)):
+                each(component.hosts(world.inventory), partial(_stop, cluster, component), AT_ONCE)
+            changes = world.push(cluster)
+        with world.phase(named, STEP, "prove"):
+            for one in gone:
+                for step in (Step.PREPARE, Step.SWITCH):
+                    prove(dataclasses.replace(world, fast=False), one, cluster, step)
+    world.tell(f"{named}: replaced at once, by {changes} changes")
     return tuple(one.authority for one in gone)
 
 

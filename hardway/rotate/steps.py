@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
+from hardway.chronicle import Part
 from hardway.components import ALL
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Inventory
@@ -23,6 +24,13 @@ Tell = Callable[[str], None]
 
 AT_ONCE = 16  # hosts
 
+Phase = Callable[[str, str, Part], AbstractContextManager[None]]  # of what, and of which step: entered while it lasts
+
+
+def unwritten(of: str, step: str, part: Part) -> AbstractContextManager[None]:  # noqa: ARG001 - a Phase
+    """Nobody writes down what happens."""
+    return nullcontext()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
@@ -37,6 +45,7 @@ class World:
     snapshot: Callable[[Cluster], None]  # of etcd, verified, before anything is changed
     unlock: kept.Unlock  # the keys of authorities, where they are sealed
     tell: Tell
+    phase: Phase = unwritten
     fast: bool = False  # idle clients are restarted where their timers would be waited for
 
 
@@ -57,7 +66,8 @@ def walk(world: World, course: Course, last: Step) -> None:
         if succession.passed(course.done, step):
             continue
         if step is not course.done:
-            course.take(step)
+            with world.phase(course.name, step.value, "take"):
+                course.take(step)
         bring(world, course, step)
         if step is last:
             break
@@ -67,9 +77,11 @@ def bring(world: World, course: Course, step: Step) -> None:
     """Push what state/ holds, and prove it."""
     began = time.monotonic()
     with world.cluster() as cluster:
-        changes = world.push(cluster)
+        with world.phase(course.name, step.value, "push"):
+            changes = world.push(cluster)
         pushed = time.monotonic() - began
-        course.prove(cluster, step)
+        with world.phase(course.name, step.value, "prove"):
+            course.prove(cluster, step)
     spent = time.monotonic() - began
     world.tell(f"{course.name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,16 +16,19 @@ from hardway.verbs.program.session import Session
 from hardway.verbs.traffic import under
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from hardway.chronicle import Diary
     from hardway.pki import succession
+    from hardway.remote.protocol import Apply
     from hardway.rotate.steps import World
+    from hardway.traffic import Report
+    from hardway.verbs.program.console import Step
 
 TRAFFIC = {
     "with-traffic": "keep load on the cluster meanwhile, and end with what its clients saw of it",
     "json": "with --with-traffic: write that report as JSON to this file, - for standard output",
 }
 PACE = {"pace": "fast: restart idle clients at switch instead of waiting for the timers by which they look; API servers and etcd never"}
+UP = {"start", "restart", "restart-no-block", "reload"}  # what shows in a record
 STEPS = {
     "until": "stop after this step: prepare, switch or finish; the same command goes on from there, when you want it to",
 }
@@ -55,8 +60,10 @@ def authority(  # noqa: PLR0913, PLR0917 - one parameter an option
     session, fast = Session.open(c), _fast(pace)
     if back and until:
         raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
-    with session.console.step(f"rotate {name}") as tell, under(session, tell, json, wanted=with_traffic):
-        world = _world(session, tell, fast=fast)
+    with (
+        session.console.step(f"rotate {name}") as tell,
+        _under_way(session, tell, name, json, with_traffic=with_traffic, fast=fast) as world,
+    ):
         last = _step(until)
         rotation.named(world, name)
         if back:
@@ -81,8 +88,11 @@ def service_account_key(c: Context, until: str = "", refresh_tokens: bool = Fals
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate the ServiceAccount key") as tell, under(session, tell, json, wanted=with_traffic):
-        keys.rotate(_world(session, tell), keys.ACCOUNT, _step(until), refresh=refresh_tokens)
+    with (
+        session.console.step("rotate the ServiceAccount key") as tell,
+        _under_way(session, tell, keys.ACCOUNT, json, with_traffic=with_traffic) as world,
+    ):
+        keys.rotate(world, keys.ACCOUNT, _step(until), refresh=refresh_tokens)
 
 
 @task(auto_shortflags=False, help={**STEPS, **TRAFFIC})
@@ -94,8 +104,11 @@ def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json
     from hardway.rotate import keys
 
     session = Session.open(c)
-    with session.console.step("rotate the encryption key") as tell, under(session, tell, json, wanted=with_traffic):
-        keys.rotate(_world(session, tell), keys.SECRETS, _step(until))
+    with (
+        session.console.step("rotate the encryption key") as tell,
+        _under_way(session, tell, keys.SECRETS, json, with_traffic=with_traffic) as world,
+    ):
+        keys.rotate(world, keys.SECRETS, _step(until))
 
 
 @task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key", **PACE, **TRAFFIC})
@@ -105,8 +118,10 @@ def everything(c: Context, refresh_tokens: bool = False, pace: str = "", with_tr
     from hardway.rotate import expired, keys
 
     session, fast = Session.open(c), _fast(pace)
-    with session.console.step("rotate everything") as tell, under(session, tell, json, wanted=with_traffic):
-        world = _world(session, tell, fast=fast)
+    with (
+        session.console.step("rotate everything") as tell,
+        _under_way(session, tell, "all", json, with_traffic=with_traffic, fast=fast) as world,
+    ):
         new = expired.replace(world)
         for one in world.declarations.wanted(world.inventory):
             if one.authority not in new:
@@ -130,7 +145,29 @@ def _step(until: str) -> succession.Step:
     return succession.Step(until or "finish")
 
 
-def _world(session: Session, tell: Callable[[str], None], *, fast: bool = False) -> World:
+@contextmanager
+def _under_way(session: Session, tell: Step, what: str, json: str, *, with_traffic: bool, fast: bool = False) -> Iterator[World]:
+    """What a rotation stands on, under load if that is wanted; what happened is kept in state/, however it ends."""
+    from hardway import chronicle
+    from hardway.state import State
+
+    diary = chronicle.Diary(what=what)
+
+    def seen(found: Report) -> None:
+        diary.load = chronicle.Load.of(found.document)
+
+    try:
+        with under(session, tell, json, wanted=with_traffic, seen=seen), diary.whole():
+            yield _world(session, tell, diary, fast=fast)
+    finally:
+        if record := diary.record:
+            try:
+                tell(f"{session.state / chronicle.keep(State(session.state), record)}: what happened; `./inv certs --html` draws it")
+            except Mistake as mistake:  # it stops nothing
+                tell(str(mistake))
+
+
+def _world(session: Session, tell: Step, diary: Diary, *, fast: bool) -> World:
     from hardway.pki import declared
     from hardway.push import push as apply
     from hardway.push import settled, survey
@@ -141,6 +178,9 @@ def _world(session: Session, tell: Callable[[str], None], *, fast: bool = False)
     from hardway.verbs.program.running import programs, running, write_kubeconfig
 
     state, brought = State(session.state), programs(session, tell)
+
+    def witness(host: str, change: Apply) -> AbstractContextManager[None]:
+        return diary.restarting(host, [(one.unit, one.verb) for one in change.actions if one.verb in UP])
 
     def pending(cluster: Cluster) -> int:
         return survey(cluster, brought).changes
@@ -161,11 +201,12 @@ def _world(session: Session, tell: Callable[[str], None], *, fast: bool = False)
         inventory=session.inventory,
         declarations=declared.load(session.certs),
         state=state,
-        cluster=lambda: running(session, state, tell, issuing=False),
+        cluster=lambda: running(session, state, tell, issuing=False, witness=witness),
         push=push,
         pending=pending,
         snapshot=snapshot,
         unlock=session.passphrase,
+        phase=diary.phase,
         tell=tell,
         fast=fast,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,18 +63,29 @@ def traffic(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 
 @contextmanager
-def under(session: Session, tell: Step, json: str, *, wanted: bool) -> Iterator[None]:
-    """What another verb does in this context is done under load, if that is wanted; the load's verdict is that of the verb too."""
+def under(session: Session, tell: Step, json: str, *, wanted: bool, seen: Callable[[Report], None] | None = None) -> Iterator[None]:
+    """What another verb does in this context is done under load, if that is wanted; the load's verdict is that of the verb too.
+
+    `seen` is given what was counted, also where the verb has failed.
+    """
     if json and not wanted:
         raise Exit("--json goes with --with-traffic", code=USAGE)
     if not wanted:
         yield
         return
     with _beside(ours(session, tell), tell) as load:
-        yield
+        try:
+            yield
+        except Mistake:
+            if seen:
+                with suppress(Mistake):  # why the verb has failed is what is told
+                    seen(_counted(load, tell))
+            raise
         tell.now("some more load, for what shows late")
         load.last(AFTER)
         found = _counted(load, tell)
+    if seen:
+        seen(found)
     shown(session.console, found, json)
 
 

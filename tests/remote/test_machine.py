@@ -7,7 +7,8 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from grp import getgrgid
 from pathlib import Path, PurePosixPath
@@ -416,3 +417,28 @@ def test_a_secret_does_not_show(host: FakeHost) -> None:
     host.program("sha256sum", "#!/bin/sh\nps -eo args >>$HARDWAY_ROOT/ps\nexec " + str(shutil.which("sha256sum")) + ' "$@"\n')
     host.machine().apply(change)
     assert "swordfish" not in host.path("/ps").read_text()
+
+
+def test_a_witness_is_there_from_before_a_change_until_after_it_also_if_it_fails(host: FakeHost) -> None:
+    seen: list[tuple[str, str, bool]] = []
+
+    @contextmanager
+    def witness(name: str, change: Apply) -> Iterator[None]:
+        seen.append((name, str(change.moves[0].path), host.path(str(A)).exists()))
+        try:
+            yield
+        finally:
+            seen.append((name, "after", host.path(str(A)).exists()))
+
+    machine = host.machine("dash")
+    machine.witness = witness
+    machine.apply(put(A, b"new"))
+    with pytest.raises(Mistake):
+        machine.apply(put(A, b"newer"))  # somebody has put one there
+
+    assert seen == [
+        (machine.name, str(A), False),
+        (machine.name, "after", True),
+        (machine.name, str(A), True),
+        (machine.name, "after", True),
+    ]

@@ -7,10 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from hardway.chronicle import Diary, Part
 from hardway.inventory import Host, Inventory, Role, load
 from hardway.pki import declared, issue, kept, succession
 from hardway.pki.declared import Declarations
@@ -107,6 +108,15 @@ def test_one_of_which_only_state_was_changed_when_it_was_killed_is_replaced_the_
 
     assert succession.trust(here.state, "etcd").trusted == (prepared,)
     assert done.count("push") == 1
+
+
+def test_what_is_done_at_once_is_one_step_of_what_is_written_down(world: Callable[[datetime], World], done: list[str]) -> None:
+    diary = Diary(what="all")
+
+    expired.replace(replace(world(datetime.now(UTC) - timedelta(days=3700)), phase=diary.phase))
+
+    assert [(one.of, one.step, one.part) for one in diary.phases] == [(", ".join(ALL), "replace", part) for part in get_args(Part)]
+    assert done
 
 
 def test_what_has_not_expired_is_left_alone(world: Callable[[datetime], World], done: list[str]) -> None:

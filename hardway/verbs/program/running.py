@@ -17,7 +17,7 @@ from hardway.lab import nspawn
 from hardway.pki import declared, issue
 from hardway.pki.credentials import credentials
 from hardway.remote.cluster import Cluster
-from hardway.remote.machine import Machine
+from hardway.remote.machine import Machine, Witness, unseen
 from hardway.remote.protocol import ARCHITECTURES
 from hardway.remote.ssh import Once, line
 from hardway.state import State
@@ -30,7 +30,7 @@ BOOTSTRAP_MINUTES = 10  # what the certificate for the first binding is good for
 
 
 @contextmanager
-def running(session: Session, state: State, tell: Tell, *, issuing: bool = True) -> Iterator[Cluster]:
+def running(session: Session, state: State, tell: Tell, *, issuing: bool = True, witness: Witness = unseen) -> Iterator[Cluster]:
     """The cluster of a session, with what `state` holds as its credentials; whatever is missing there is issued, or refused."""
     inventory = session.inventory
     declarations = declared.load(session.certs)
@@ -44,7 +44,7 @@ def running(session: Session, state: State, tell: Tell, *, issuing: bool = True)
         name, group, now = "hardway-bootstrap", "system:masters", datetime.now(UTC)
         return issue.short_lived(state, "kubernetes", name, group, BOOTSTRAP_MINUTES, now, session.passphrase)
 
-    with machines(session) as reached:
+    with machines(session, witness) as reached:
         cluster = Cluster(inventory, credentials(declarations, inventory, state), reached, masters)
         try:
             yield cluster
@@ -53,7 +53,7 @@ def running(session: Session, state: State, tell: Tell, *, issuing: bool = True)
 
 
 @contextmanager
-def machines(session: Session) -> Iterator[Mapping[str, Machine]]:
+def machines(session: Session, witness: Witness = unseen) -> Iterator[Mapping[str, Machine]]:
     """The hosts of a session, each dialled at the first question to it."""
     # Paramiko tells its log of every refused connection; a gate that waits for a port makes many.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
@@ -65,6 +65,7 @@ def machines(session: Session) -> Iterator[Mapping[str, Machine]]:
             line=line(host, identity=identity, known_hosts=known_hosts, ask=ask),
             sudo=host.ssh.sudo,
             password=lambda: ask("the password for sudo on the hosts"),
+            witness=witness,
         )
         for host in session.inventory.hosts
     }

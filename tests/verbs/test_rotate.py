@@ -1,0 +1,103 @@
+"""What the verbs of rotation keep: however it ends, with and without load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from invoke.exceptions import Exit
+
+from hardway import chronicle
+from hardway.chronicle import Diary
+from hardway.errors import Mistake
+from hardway.state import State
+from hardway.traffic import Report
+from hardway.verbs import rotate, traffic
+from tests.test_chronicle import DOCUMENT
+
+
+class Told(list[str]):
+    """A Step."""
+
+    def __call__(self, text: str) -> None:
+        self.append(text)
+
+    def now(self, text: str) -> None:
+        pass
+
+
+class Load:
+    def last(self, seconds: float) -> None:
+        pass
+
+    def finish(self) -> Report:
+        lines: dict[str, Any] = {"seconds": 2, "by_kind": {}, "put_without_replay": {}, "post_without_replay": {}, "left_out": {}}
+        none = dict.fromkeys(("requests", "planned", "client_visible_failures", "raw_failures", "replayed", "longest_gap_ms"), 0)
+        return Report(document={**lines, **DOCUMENT, "put_without_replay": none, "post_without_replay": none})
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    return State(tmp_path / "kit")
+
+
+@pytest.fixture
+def rotated(state: State, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One step of a rotation, which ends so."""
+    console = SimpleNamespace(table=lambda *_: None, result=lambda *_: None, tell=lambda *_: None)
+    session = cast("Any", SimpleNamespace(state=state.root, console=console))
+
+    @contextmanager
+    def beside(*_: object) -> Iterator[Load]:
+        yield Load()
+
+    monkeypatch.setattr(rotate, "_world", lambda _session, _tell, diary, **_: diary)
+    monkeypatch.setattr(traffic, "ours", lambda *_: None)
+    monkeypatch.setattr(traffic, "_beside", beside)
+
+    def run(*, load: bool, error: BaseException | None = None) -> None:
+        with rotate._under_way(session, cast("Any", Told()), "etcd", "", with_traffic=load) as world:
+            diary = cast("Diary", world)
+            with diary.phase("etcd", "prepare", "push"):
+                if error:
+                    raise error
+
+    return run
+
+
+@pytest.mark.parametrize("load", [False, True])
+def test_a_rotation_that_fails_is_kept_with_what_clients_saw_until_then(rotated: Any, state: State, *, load: bool) -> None:
+    with pytest.raises(Mistake, match="is ill"):
+        rotated(load=load, error=Mistake.at("etcd", "is ill"))
+
+    (name,) = chronicle.names(state)
+    record = chronicle.read(state, name)
+    assert (record.outcome, record.why, len(record.phases)) == ("failed", "etcd: is ill", 1)
+    assert (record.load is not None) == load
+
+
+def test_a_rotation_that_is_interrupted_is_kept(rotated: Any, state: State) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        rotated(load=True, error=KeyboardInterrupt())
+
+    assert [chronicle.read(state, name).outcome for name in chronicle.names(state)] == ["interrupted"]
+
+
+def test_failures_that_clients_saw_make_no_failed_rotation(rotated: Any, state: State) -> None:
+    with pytest.raises(Exit):  # a client saw one
+        rotated(load=True)
+
+    (name,) = chronicle.names(state)
+    record = chronicle.read(state, name)
+    assert (record.outcome, record.load and record.load.visible) == ("done", 1)
+
+
+def test_a_record_that_cannot_be_kept_hides_nothing(rotated: Any, state: State) -> None:
+    state.write("rotations", b"no directory")
+
+    with pytest.raises(Mistake, match="is ill"):
+        rotated(load=False, error=Mistake.at("etcd", "is ill"))
