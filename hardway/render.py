@@ -66,6 +66,11 @@ def text(template: Template, **known: object) -> str:
         raise Mistake.at(f"{template.source}:{lines[-1] if lines else '?'}", str(error)) from error
 
 
+def page(source: str, **values: object) -> str:
+    """A page of HTML, in which whatever a value says is text."""
+    return environment().overlay(autoescape=True).get_template(source).render(**values)
+
+
 def parts(
     inventory: Inventory,
     host: Host,

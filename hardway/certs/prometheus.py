@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from hardway.certs import public
 from hardway.certs.report import Report
-from hardway.errors import Mistake
-from hardway.state import replacing
 
 Samples = Iterable[tuple[Mapping[str, str], float]]
 
@@ -20,12 +18,7 @@ def exposition(report: Report) -> str:
 
 def write(path: Path, report: Report) -> None:
     """Replace the file whole: the collector never reads half of one, and passes over the name that it has until then."""
-    try:
-        with replacing(path) as file:
-            os.fchmod(file.fileno(), 0o644)  # the collector is another user; no key is in it
-            file.write(exposition(report).encode())
-    except OSError as error:
-        raise Mistake.at(str(path), f"cannot be written: {error.strerror}") from None
+    public.write(path, exposition(report))
 
 
 def _metrics(report: Report) -> Iterator[tuple[str, str, Samples]]:

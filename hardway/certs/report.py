@@ -78,7 +78,7 @@ class Report:
         if item.not_after and item.serial is not None:
             if item.not_after <= self.asked:
                 yield f"expired on {item.not_after:%Y-%m-%d %H:%M} UTC"
-            elif item.not_after - self.asked <= self._near(item):
+            elif item.not_after - self.asked <= self.near(item):
                 yield f"expires on {item.not_after:%Y-%m-%d}, in {self.days(one)} days"
         if one.on_host == "missing":
             yield "the host has not got it; `./inv push` brings it"
@@ -87,7 +87,8 @@ class Report:
         if one.wire and one.wire.shown and one.wire.shown.serial != item.serial:
             yield f"{differs(one.wire)}; state/ has {f'{item.serial:x}' if item.serial else 'none'}"
 
-    def _near(self, item: Item) -> timedelta:
+    def near(self, item: Item) -> timedelta:
+        """How long before its end an item is wrong."""
         if self.warn is not None or not item.not_after or not item.not_before:
             return self.warn or WINDOW
         return window(item.not_before, item.not_after, WINDOW)
@@ -150,6 +151,11 @@ def title(one: Seen) -> str:
     item = one.item
     named = item.kind in {"certificate", "authority"}
     return f"{item.kind} {item.name if named else item.path or item.file or item.name}"
+
+
+def where(item: Item) -> str:
+    """Its path on hosts, else in state/."""
+    return str(item.path or (f"state: {item.file}" if item.file else ""))
 
 
 def _on(hosts: Sequence[str]) -> str:

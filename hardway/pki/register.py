@@ -121,6 +121,26 @@ def _authorities(there: _Kept) -> Iterator[Item]:
         )
 
 
+def retired(declarations: Declarations, inventory: Inventory, state: State) -> tuple[Item, ...]:
+    """Generations that are trusted no more: nothing is asked of them, so they are none of `register`."""
+    return tuple(
+        Item(
+            kind="authority",
+            name=one.common_name,
+            authority=one.authority,
+            file=one.file.replace("authority-", "retired-"),
+            subject=f"CN={one.common_name}",
+            issuer=pair.issuer,
+            serial=pair.certificate.serial_number,
+            not_before=one.not_before,
+            not_after=one.not_after,
+            note="retired",
+        )
+        for authority in declarations.wanted(inventory)
+        for one, pair in kept.generations(state, authority.authority, "retired").items()
+    )
+
+
 def _standing(signer: Pair) -> str:
     return "signs" if signer.key else "signs; its key is sealed" if signer.sealed else "signs; its key is not here"
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,18 +43,20 @@ TABLES = {
     auto_shortflags=False,
     help={
         "json": "write all of it as JSON to this file, - for standard output",
+        "html": "write it to this file as a page to look at, with the course of the last rotation",
         "prometheus": "write it to this file, for the textfile collector of node_exporter",
         "hosts": HOSTS,
         "warn-days": "how many days before its end a certificate is wrong; if not given, when a push would renew it",
     },
 )
-def certs(c: Context, json: str = "", prometheus: str = "", hosts: str = "", warn_days: str = "") -> None:
+def certs(c: Context, json: str = "", html: str = "", prometheus: str = "", hosts: str = "", warn_days: str = "") -> None:
     """Show every certificate and key: until when, read by whom, and if the hosts serve it.
 
     For cron: exits 1 if something is wrong, has expired or is about to, or is served differently; 3 if nothing is wrong but
     a host or a port did not answer; 0 if all is well. It changes nothing.
     """
     from hardway.certs import prometheus as exposition
+    from hardway.certs import public
 
     session = Session.open(c)
     warn = timedelta(days=_number("--warn-days", warn_days)) if warn_days else None
@@ -63,6 +66,8 @@ def certs(c: Context, json: str = "", prometheus: str = "", hosts: str = "", war
         session.left_alone(some, tell)
     if prometheus:
         exposition.write(Path(prometheus), report)
+    if html:
+        public.write(Path(html), _page(session, report))
     if json:
         session.console.json(report.document, json)
     if json != "-":
@@ -150,6 +155,29 @@ def look(session: Session, warn: timedelta | None, hosts: tuple[Host, ...]) -> R
     return Report(cluster=inventory.cluster, asked=now, warn=warn, seen=seen, silent=silent)
 
 
+def _page(session: Session, report: Report) -> str:
+    """With what was; where that cannot be read, the page is still about what there is now."""
+    from hardway import chronicle
+    from hardway.certs.page import page
+    from hardway.pki import declared
+    from hardway.pki.register import retired
+    from hardway.state import State
+    from hardway.verbs.program.hosts import called
+
+    state, records = State(session.state), []
+    for name in chronicle.names(state):
+        try:
+            records.append(chronicle.read(state, name))
+        except Mistake as mistake:
+            session.console.tell(f"left out: {mistake}")
+    try:
+        gone = retired(declared.load(session.certs), session.inventory, state)
+    except Mistake as mistake:
+        session.console.tell(f"left out: {mistake}")
+        gone = ()
+    return page(report, gone, partial(called, session.inventory), records)
+
+
 def _show(session: Session, report: Report) -> None:
     console, wrong = session.console, report.wrong
     first = report.next
@@ -179,6 +207,7 @@ def _when(report: Report, first: Seen) -> str:
 
 def _rows(seen: Sequence[Seen], columns: Sequence[str], report: Report, inventory: Inventory) -> list[tuple[str, ...]]:
     """A row for what is the same on several hosts."""
+    from hardway.certs.report import where
     from hardway.verbs.program.hosts import called
 
     grouped: dict[tuple[str, ...], list[str]] = {}
@@ -191,7 +220,7 @@ def _rows(seen: Sequence[Seen], columns: Sequence[str], report: Report, inventor
             "what": item.note,
             "ends": f"{item.not_after:%Y-%m-%d}" if item.not_after else "",
             "days": "" if report.days(one) is None else str(report.days(one)),
-            "where": _where(item),
+            "where": where(item),
             "read by": ", ".join(f"{use.reader.removesuffix('.service')} ({use.pickup.value})" for use in item.uses) or _whose(item),
             "is": _status(one, report),
         }
@@ -202,10 +231,6 @@ def _rows(seen: Sequence[Seen], columns: Sequence[str], report: Report, inventor
 def _whose(item: Item) -> str:
     """Of a certificate that no file on a host is declared for."""
     return item.note if item.kind == "certificate" else ""
-
-
-def _where(item: Item) -> str:
-    return str(item.path or (f"state: {item.file}" if item.file else ""))
 
 
 def _status(one: Seen, report: Report) -> str:
@@ -221,10 +246,12 @@ def _status(one: Seen, report: Report) -> str:
 
 def _names(item: Item, addresses: Mapping[str, str]) -> tuple[str, ...]:
     """The same for all hosts: what is a host's own is a placeholder."""
+    from hardway.certs.report import where
+
     own = {item.host: "{host}", addresses.get(item.host, ""): "{address}"} if item.host else {}
     sans = [f"{kind}:{own.get(name, name)}" for kind, _, name in (san.partition(":") for san in item.sans)]
     subject = item.subject.replace(f"CN={item.host}", "CN={host}") if item.host else item.subject
-    return item.name, _where(item), subject, ", ".join(sans)
+    return item.name, where(item), subject, ", ".join(sans)
 
 
 def _issued(made: Sequence[Made]) -> Iterator[str]:

@@ -98,6 +98,32 @@ def test_hosts_that_are_nowhere_are_said_to_be_and_what_state_has_is_shown(inv: 
     assert "hardway_certificates_unknown{" in (tmp_path / "x.prom").read_text()
 
 
+def test_the_page_is_replaced_whole_and_may_be_read_by_all(inv: Inv, path: Path, tmp_path: Path) -> None:
+    state = State(ROOT / "state" / reading.load(path).cluster)
+    state.write("rotations/2026-11-28T12-00-00Z-etcd.json", b"garbage")
+    page = tmp_path / "certs.html"
+    page.write_text("old")
+
+    with page.open() as reader:
+        done = inv("certs", "--html", str(page))
+
+        assert reader.read() == "old"
+    assert done.returncode == 1
+    assert "2026-11-28T12-00-00Z-etcd.json: is no record of a rotation" in done.stderr
+    assert all(word in page.read_text() for word in ("etcd-peer", "kubeconfig admin.kubeconfig: missing", "</html>"))
+    assert page.stat().st_mode & 0o777 == 0o644
+    assert [one.name for one in tmp_path.iterdir()] == ["certs.html"]
+
+
+def test_a_page_in_a_directory_that_is_not_there_is_an_error_in_one_line(inv: Inv, tmp_path: Path) -> None:
+    done = inv("certs", "--html", str(tmp_path / "none" / "certs.html"))
+
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert "certs.html: cannot be written: No such file or directory; name a file in a directory that is there" in line
+    assert "Traceback" not in done.stderr
+
+
 def test_json_is_alone_on_standard_output_and_the_number_of_days_is_taken_by_the_letter(inv: Inv) -> None:
     done = inv("certs", "--json", "-", "--warn-days", "165")
 
