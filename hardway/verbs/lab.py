@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 @task(auto_shortflags=False)
 def up(c: Context) -> None:
     """Boot the lab's hosts; those that answer already are left alone."""
-    from hardway.lab import nspawn
+    from hardway.lab import hosts
 
     session = _session(c)
     with session.console.step("lab") as tell:
-        nspawn.up(session.inventory, session.state, tell)
+        hosts.up(session.inventory, session.state, tell)
 
 
 @task(auto_shortflags=False)
 def down(c: Context) -> None:
     """Remove the lab's hosts, and every trace of them on this machine."""
-    from hardway.lab import nspawn
+    from hardway.lab import hosts
 
     session = Session.open(c)  # also of a lab that the inventory has no more
     with session.console.step("lab") as tell:
-        nspawn.down(session.inventory, session.state, tell)
+        hosts.down(session.inventory, session.state, tell)
 
 
 @task(auto_shortflags=False, positional=["host"], help={"host": "its name in the inventory"})
 def ssh(c: Context, host: str) -> None:
     """Log in to a lab host, or run there what follows --."""
-    from hardway.lab import nspawn
+    from hardway.lab import hosts
 
     session = _session(c)
-    argv = [*nspawn.ssh(_host(session, host), session.state), *passthrough(c)]
+    argv = [*hosts.ssh(_host(session, host), session.state), *passthrough(c)]
     try:
         os.execvp(argv[0], argv)  # noqa: S606 (no shell; the terminal and the exit code are ssh's)
     except FileNotFoundError:
@@ -51,11 +51,11 @@ def ssh(c: Context, host: str) -> None:
 @task(auto_shortflags=False, help={"json": "for programs"})
 def status(c: Context, json: bool = False) -> None:
     """Show how each host of the lab stands."""
-    from hardway.lab import nspawn
+    from hardway.lab import hosts
 
     session = _session(c)
-    hosts = nspawn.status(session.inventory, session.state)
-    rows = [(host.name, str(host.address or "not in the inventory"), host.state, host.pid) for host in hosts]
+    found = hosts.status(session.inventory, session.state)
+    rows = [(host.name, str(host.address or "not in the inventory"), host.state, host.pid) for host in found]
     if json:
         columns = ("host", "address", "state", "pid")
         session.console.json({"schema": 1, "hosts": [dict(zip(columns, row, strict=True)) for row in rows]})

@@ -14,7 +14,7 @@ from hardway.verbs.push import make_so
 @task(auto_shortflags=False)
 def up(c: Context) -> None:
     """Make the cluster: lab hosts if it has any, binaries, certificates, push, smoke report."""
-    from hardway.lab import nspawn
+    from hardway.lab import hosts
     from hardway.verbs.smoke import report
 
     session = Session.open(c)
@@ -22,7 +22,7 @@ def up(c: Context) -> None:
     began = time.monotonic()
     if session.inventory.lab:
         with console.step("lab") as tell:
-            nspawn.up(session.inventory, session.state, tell)
+            hosts.up(session.inventory, session.state, tell)
     with console.step("push") as tell:
         make_so(session, tell)
     report(session)

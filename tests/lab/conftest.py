@@ -15,7 +15,7 @@ import pytest
 
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
-from hardway.lab import nspawn
+from hardway.lab import hosts
 from hardway.lab.container import Container
 from hardway.lab.machine import Machine
 from hardway.remote.cluster import Cluster
@@ -74,7 +74,7 @@ class LabCluster:
 
     def boot(self) -> None:
         """Whoever is dead boots again."""
-        nspawn.up(self.inventory, self.state.root, print, owner=os.getpid())
+        hosts.up(self.inventory, self.state.root, print, owner=os.getpid())
 
     def controller(self, number: int = 1) -> Host:
         return self.inventory.on("controller")[number - 1]
@@ -84,13 +84,13 @@ class LabCluster:
 def booted(path: Path, text: str) -> Iterator[LabCluster]:
     """The hosts of an inventory, answering over SSH and with nothing on them yet; gone afterwards, whatever happens."""
     path.write_text(text)
-    nspawn.reap(print)
+    hosts.reap(print)
     with ExitStack() as stack:
         cluster = LabCluster(path=path, stack=stack)
         state = cluster.state.root
         stack.callback(shutil.rmtree, state, ignore_errors=True)
-        stack.callback(nspawn.down, cluster.inventory, state, print)
-        nspawn.up(cluster.inventory, state, print, owner=os.getpid())
+        stack.callback(hosts.down, cluster.inventory, state, print)
+        hosts.up(cluster.inventory, state, print, owner=os.getpid())
         yield cluster
 
 

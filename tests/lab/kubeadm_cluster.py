@@ -17,7 +17,7 @@ from typing import Any
 
 from hardway.binaries import CACHE, fetch
 from hardway.inventory import Host
-from hardway.lab import image, nspawn
+from hardway.lab import hosts, image
 from tests.lab import kubeadm_images
 from tests.lab.conftest import LabCluster
 
@@ -121,7 +121,7 @@ class KubeadmCluster:
 
     def make(self) -> None:
         """All of it, until every node and every add-on is Ready."""
-        archives = kubeadm_images.archives(self.programs, self.version, HERE, image.ensure(nspawn.cache(), print), self.directory)
+        archives = kubeadm_images.archives(self.programs, self.version, HERE, image.ensure(hosts.cache(), print), self.directory)
         control, worker = self.nodes
         with ThreadPoolExecutor() as pool:
             preparing = pool.submit(self._prepare, worker, [archives[name] for name in ON_WORKERS])
@@ -159,7 +159,7 @@ class KubeadmCluster:
     def _ssh(self, host: Host, *argv: str) -> list[str]:
         state = self.lab.state.root
         options = ("StrictHostKeyChecking=yes", f"UserKnownHostsFile={state / 'known_hosts'}", "BatchMode=yes", "LogLevel=ERROR")
-        return ["ssh", "-i", str(nspawn.key(state)), *(f"-o{one}" for one in options), f"root@{host.address}", *argv]
+        return ["ssh", "-i", str(hosts.key(state)), *(f"-o{one}" for one in options), f"root@{host.address}", *argv]
 
     def _prepare(self, host: Host, archives: list[Path]) -> None:
         """Put the runtime and the kubelet there, and the images that nobody can pull."""

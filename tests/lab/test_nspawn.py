@@ -18,7 +18,7 @@ import pytest
 
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
-from hardway.lab import cgroups, network, nspawn
+from hardway.lab import cgroups, hosts, network
 from hardway.lab.container import Container
 from hardway.lab.image import digest
 from hardway.lab.machine import SETTINGS, Lab, Machine
@@ -37,16 +37,16 @@ class Trial:
     said: list[str] = field(default_factory=list)
 
     def up(self, *, owner: int | None = None) -> None:
-        nspawn.up(self.inventory, self.state, self.said.append, owner=owner or os.getpid())
+        hosts.up(self.inventory, self.state, self.said.append, owner=owner or os.getpid())
 
     def down(self) -> None:
-        nspawn.down(self.inventory, self.state, self.said.append)
+        hosts.down(self.inventory, self.state, self.said.append)
 
     def with_hosts(self, count: int) -> Trial:
         return Trial(inventory(self.inventory.cluster, network_of(self.inventory), count), self.state)
 
     def ssh(self, command: str, host: int = 0) -> str:
-        argv = [*nspawn.ssh(self.inventory.hosts[host], self.state), command]
+        argv = [*hosts.ssh(self.inventory.hosts[host], self.state), command]
         done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
@@ -61,7 +61,7 @@ class Trial:
         return Container(lab=self.lab, name=self.inventory.hosts[host].name)
 
     def states(self) -> list[str]:
-        return [host.state for host in nspawn.status(self.inventory, self.state)]
+        return [host.state for host in hosts.status(self.inventory, self.state)]
 
     def wait(self, ask: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
@@ -95,7 +95,7 @@ def free_network(number: int) -> IPv4Network:
 
 @pytest.fixture(scope="module", autouse=True)
 def reaped() -> None:
-    nspawn.reap(lambda _: None)
+    hosts.reap(lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_known_hosts_has_every_host_and_the_keys_are_private(shared: Trial) -> N
 
     assert [line.split()[:2] for line in lines] == [[str(host.address), "ssh-ed25519"] for host in shared.inventory.hosts]
     assert shared.state.stat().st_mode & 0o777 == 0o700
-    assert nspawn.key(shared.state).stat().st_mode & 0o777 == 0o600
+    assert hosts.key(shared.state).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_second_up_starts_nothing_and_writes_nothing(shared: Trial) -> None:
@@ -234,7 +234,7 @@ def test_a_reboot_comes_back_with_the_disk_and_a_clean_network(single: Trial) ->
     single.ssh("echo kept >/root/file; ip link add left type bridge")
     boot = single.ssh("systemctl show --value --property=UserspaceTimestampMonotonic")
 
-    subprocess.run([*nspawn.ssh(single.inventory.hosts[0], single.state), "systemctl reboot"], check=False, capture_output=True)
+    subprocess.run([*hosts.ssh(single.inventory.hosts[0], single.state), "systemctl reboot"], check=False, capture_output=True)
 
     log = single.container().directory / "console.log"
     single.wait(lambda: "lab: reboot" in log.read_text() and single.states() == ["up"])
@@ -310,15 +310,15 @@ def test_a_lab_whose_state_was_deleted_is_made_anew_and_removed_whole(single: Tr
 def test_a_host_whose_image_was_lost_with_the_cache_boots_from_a_new_one(
     single: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = nspawn.cache() / digest()
+    image = hosts.cache() / digest()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    nspawn.cache().mkdir(parents=True)
-    subprocess.run(["cp", "-a", image, nspawn.cache()], check=True)
+    hosts.cache().mkdir(parents=True)
+    subprocess.run(["cp", "-a", image, hosts.cache()], check=True)
     single.up()
     single.ssh("echo kept >/root/file; sync")
-    shutil.rmtree(nspawn.cache())
-    nspawn.cache().mkdir(parents=True)
-    subprocess.run(["cp", "-a", image, nspawn.cache()], check=True)
+    shutil.rmtree(hosts.cache())
+    hosts.cache().mkdir(parents=True)
+    subprocess.run(["cp", "-a", image, hosts.cache()], check=True)
 
     single.up()
 
@@ -337,7 +337,7 @@ def test_a_new_neighbour_is_known_to_a_running_host(single: Trial) -> None:
 
     single.up()
     assert "controller-2: is no longer in the inventory, and left alone; `lab.down` removes it" in single.said
-    assert [host.name for host in nspawn.status(single.inventory, single.state)] == ["controller-1", "controller-2"]
+    assert [host.name for host in hosts.status(single.inventory, single.state)] == ["controller-1", "controller-2"]
 
 
 def test_an_up_that_is_killed_is_finished_by_the_next(single: Trial) -> None:
@@ -345,7 +345,7 @@ def test_an_up_that_is_killed_is_finished_by_the_next(single: Trial) -> None:
         "import sys; sys.path.insert(0, 'tests/lab')\n"
         "from pathlib import Path; from ipaddress import IPv4Network; import test_nspawn as t\n"
         "name, cidr, state = sys.argv[1:]\n"
-        "t.nspawn.up(t.inventory(name, IPv4Network(cidr), 1), Path(state), print)\n"
+        "t.hosts.up(t.inventory(name, IPv4Network(cidr), 1), Path(state), print)\n"
     )
     argv = [sys.executable, "-c", program, single.inventory.cluster, str(network_of(single.inventory)), str(single.state)]
     for moment in ("lab/id_ed25519", "lab/hosts/controller-1/settings.json", "lab/hosts/controller-1/inode"):
@@ -365,12 +365,12 @@ def test_an_up_that_is_killed_is_finished_by_the_next(single: Trial) -> None:
 def test_a_lab_whose_owner_is_gone_is_reaped_and_no_other(single: Trial, shared: Trial) -> None:
     owner = subprocess.Popen(["sleep", "1000"])
     single.up(owner=owner.pid)
-    nspawn.reap(single.said.append)
+    hosts.reap(single.said.append)
     assert single.states() == ["up"]
 
     owner.kill()
     owner.wait()
-    nspawn.reap(single.said.append)
+    hosts.reap(single.said.append)
 
     assert traces(single) == []
     assert shared.states() == ["up", "up"]

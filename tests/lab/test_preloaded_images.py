@@ -11,7 +11,7 @@ import pytest
 from hardway.binaries.images.oci import Image, pack
 from hardway.components import images, preloaded_images
 from hardway.inventory import Host
-from hardway.lab import nspawn
+from hardway.lab import hosts
 from tests.lab.conftest import LabCluster
 from tests.lab.sabotage import shell, until
 
@@ -44,7 +44,7 @@ def test_a_kubelet_that_wants_for_room_removes_other_images_and_none_that_was_br
     arch = cluster.live.machine(host).observe(frozenset()).facts.arch
     image = Image(reference=CANARY, arch=arch, programs={"/canary": tmp_path / "canary"}, entrypoint=("/canary",))
     archive = pack(image, tmp_path / "canary.oci")
-    importing = [*nspawn.ssh(host, cluster.state.root), "ctr --namespace k8s.io images import -"]
+    importing = [*hosts.ssh(host, cluster.state.root), "ctr --namespace k8s.io images import -"]
     subprocess.run(importing, input=archive.read_bytes(), check=True)
     until(lambda: CANARY in listed(cluster, host))
     brought = {images.reference(cluster.inventory, name) for name in preloaded_images.IMAGES}

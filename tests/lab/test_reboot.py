@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from hardway.inventory import Host
-from hardway.lab import nspawn
+from hardway.lab import hosts
 from tests.lab.conftest import LabCluster
 from tests.lab.sabotage import passes
 
@@ -20,7 +20,7 @@ BOOTED = ("systemctl", "show", "--value", "--property=UserspaceTimestampMonotoni
 
 def over_ssh(cluster: LabCluster, host: Host, *argv: str) -> str:
     """What a command says; nothing where SSH does not answer."""
-    return subprocess.run([*nspawn.ssh(host, cluster.state.root), *argv], capture_output=True, text=True, check=False).stdout
+    return subprocess.run([*hosts.ssh(host, cluster.state.root), *argv], capture_output=True, text=True, check=False).stdout
 
 
 def reboot(cluster: LabCluster, hosts: Sequence[Host]) -> None:

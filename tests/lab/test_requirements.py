@@ -10,7 +10,7 @@ import pytest
 
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks, Ssh
-from hardway.lab import nspawn, requirements
+from hardway.lab import hosts, requirements
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,7 +99,7 @@ def test_an_inventory_that_is_no_lab_is_refused(inventory: Inventory, said: str,
 def test_taking_down_what_never_was_does_nothing(tmp_path: Path) -> None:
     said: list[str] = []
 
-    nspawn.down(one_host(cluster="never-was"), tmp_path / "state", said.append)
+    hosts.down(one_host(cluster="never-was"), tmp_path / "state", said.append)
 
     assert said == []
     assert not (tmp_path / "state").exists()

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hardway.binaries import CACHE, fetch
-from hardway.lab import nspawn
+from hardway.lab import hosts
 from tests.lab.conftest import LabCluster, booted, shipped
 
 pytestmark = pytest.mark.lab
@@ -142,7 +142,7 @@ def test_a_network_of_the_operators_own_is_left_to_him_and_not_waited_for(tmp_pa
         plugins = fetch(["bridge", "host-local", "loopback"], seen.facts.arch, cluster.inventory, CACHE, print)
         for name, one in plugins.items():
             subprocess.run(
-                [*nspawn.ssh(host, cluster.state.root), f"mkdir -p /opt/cni/bin; cat >/opt/cni/bin/{name}; chmod 755 /opt/cni/bin/{name}"],
+                [*hosts.ssh(host, cluster.state.root), f"mkdir -p /opt/cni/bin; cat >/opt/cni/bin/{name}; chmod 755 /opt/cni/bin/{name}"],
                 input=one.path.read_bytes(),
                 check=True,
             )

@@ -13,7 +13,7 @@ from hardway.binaries.fetch import CACHE, fetch
 from hardway.components import ALL
 from hardway.desired import Blob, Secret
 from hardway.inventory import Inventory
-from hardway.lab import nspawn
+from hardway.lab import hosts
 from hardway.pki import declared, issue
 from hardway.pki.credentials import credentials
 from hardway.remote.cluster import Cluster
@@ -57,7 +57,7 @@ def machines(session: Session, witness: Witness = unseen) -> Iterator[Mapping[st
     """The hosts of a session, each dialled at the first question to it."""
     # Paramiko tells its log of every refused connection; a gate that waits for a port makes many.
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-    identity, known_hosts = nspawn.key(session.state) if session.inventory.lab else None, session.state / "known_hosts"
+    identity, known_hosts = hosts.key(session.state) if session.inventory.lab else None, session.state / "known_hosts"
     ask = Once(session.console.ask)
     reached = {
         host.name: Machine(

@@ -1,4 +1,4 @@
-"""Hosts in systemd-nspawn: each boots its own systemd and sshd in its own network namespace, on one bridge.
+"""The hosts of a lab, all together: made and booted, waited for, looked at, taken down.
 
 They are root-equivalent on the machine that runs them.
 """
