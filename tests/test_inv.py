@@ -177,6 +177,7 @@ def test_a_machine_without_python_is_told_so(machine: Machine) -> None:
 
 
 LAB = " mmdebstrap systemd-container iproute2 openssh-client gcc libc6-dev pkg-config libseccomp-dev"
+VMS = " qemu-system-x86 e2fsprogs"
 TESTS = " openssl busybox gcc libc6-dev procps"
 
 
@@ -186,6 +187,7 @@ TESTS = " openssl busybox gcc libc6-dev procps"
         (("lab.up",), LAB),
         (("up",), LAB),
         (("test",), f"{LAB} openssl busybox procps sudo fish tcsh"),
+        (("test", "--full"), f"{LAB}{VMS} openssl busybox procps sudo fish tcsh"),
         (("test", "--quick"), TESTS),
         (("check",), TESTS),
         (("up", "--inventory", "mine.yaml"), ""),
@@ -202,6 +204,27 @@ def test_programs_are_brought_only_for_verbs_that_start_them(machine: Machine, a
     machine.inv(*argv)
     installs = [line.partition("--no-install-recommends")[2] for line in machine.asked().splitlines() if line.startswith("apt-get")]
     assert [packages.replace(" openssh-server", "") for packages in installs] == [brought] * bool(brought)
+
+
+@pytest.mark.parametrize(
+    ("text", "brought"),
+    [
+        ("lab: qemu\n", LAB + VMS),
+        ("lab: nspawn\nhosts:\n  worker-1: {address: 10.240.0.21, roles: [worker], lab: qemu}\n", LAB + VMS),
+        ("lab: nspawn # or lab: qemu\n", LAB),
+        ("hosts: {}\n", ""),
+    ],
+)
+def test_what_the_inventory_asks_for_is_brought(machine: Machine, text: str, brought: str) -> None:
+    machine.program("apt-get", APT)
+    machine.user(0)
+    machine.says("lists")
+    (machine.root / "mine.yaml").write_text(text)
+
+    for words in (["--inventory", "mine.yaml"], ["--inventory=mine.yaml"]):
+        machine.inv(*words, "up", cwd=machine.root)
+        installs = [line.partition("--no-install-recommends")[2] for line in machine.asked().splitlines() if line.startswith("apt-get")]
+        assert installs == [brought] * bool(brought)
 
 
 @pytest.mark.parametrize("libraries", ["yes", "no"])

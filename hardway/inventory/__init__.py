@@ -2,6 +2,20 @@
 
 from hardway.inventory.loading import load, schema
 from hardway.inventory.rules import warnings
-from hardway.inventory.values import Binaries, Endpoint, Host, Inventory, Kubelet, Networks, Role, Ssh, Versions
+from hardway.inventory.values import Binaries, Endpoint, Host, Inventory, Kubelet, Lab, Networks, Role, Ssh, Versions
 
-__all__ = ["Binaries", "Endpoint", "Host", "Inventory", "Kubelet", "Networks", "Role", "Ssh", "Versions", "load", "schema", "warnings"]
+__all__ = [
+    "Binaries",
+    "Endpoint",
+    "Host",
+    "Inventory",
+    "Kubelet",
+    "Lab",
+    "Networks",
+    "Role",
+    "Ssh",
+    "Versions",
+    "load",
+    "schema",
+    "warnings",
+]

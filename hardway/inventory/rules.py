@@ -21,6 +21,12 @@ def check(draft: Draft) -> Iterator[Finding]:
         yield from _overlaps(draft, draft.networks)
         yield from _places(draft, draft.networks)
     yield from _duplicates(draft)
+    for name, host in draft.hosts.items():
+        if host.lab and not draft.lab:
+            what = "the other hosts are yours: a lab has all hosts of a cluster, or none"
+            yield Finding(
+                where=draft.where("hosts", name, "lab"), what=what, next_step=f"write `lab: {host.lab}` at the top, or take it away here"
+            )
     if draft.kubelet and draft.kubelet.tls == "bootstrap" and draft.csr_signer == "none":
         what = "a kubelet that asks for its certificate needs somebody who signs it, and csr_signer is none"
         yield Finding(where=draft.where("kubelet", "tls"), what=what, next_step="take issued, or `csr_signer: controller-manager`")

@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 
 Port = Annotated[int, Ge(1), Le(65535)]
 Role = Literal["controller", "worker", "loadbalancer"]
+Lab = Literal["nspawn", "qemu"]  # what makes a host on this machine: a container, or a virtual machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Host:
     ssh: Ssh = field(default_factory=Ssh)
     sans: tuple[str, ...] = ()  # extra names in its serving certificates
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)  # of its Node
+    lab: Lab | None = None  # if it is made otherwise than the lab's other hosts
     pod_range: IPv4Network | None = None  # a worker's share of pod_cidr: allotted once and kept in state/, not written by the operator
 
 
@@ -109,7 +111,7 @@ class Inventory:
     endpoint: Endpoint
     versions: Versions = field(default_factory=Versions)
     flags: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # component -> flag -> value
-    lab: Literal["nspawn"] | None = None
+    lab: Lab | None = None
     binaries: Binaries = field(default_factory=Binaries)
     keys: Literal["ec", "rsa"] = "ec"
     csr_signer: Literal["controller-manager", "none"] = "controller-manager"
@@ -121,6 +123,13 @@ class Inventory:
     def on(self, *roles: Role) -> tuple[Host, ...]:
         """The hosts with one of these roles, in the order of the file."""
         return tuple(host for host in self.hosts if host.roles & set(roles))
+
+    def made_by(self, host: Host) -> Lab:
+        """What makes a host of the lab."""
+        made_by = host.lab or self.lab
+        if made_by is None:
+            raise AssertionError
+        return made_by
 
     @property
     def service_address(self) -> IPv4Address:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hardway.inventory.values import Binaries, Endpoint, Host, Inventory, Kubelet, Networks, Port, Role, Ssh, Versions
+from hardway.inventory.values import Binaries, Endpoint, Host, Inventory, Kubelet, Lab, Networks, Port, Role, Ssh, Versions
 
 Flagged = Literal["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"]
 Flags = Mapping[Flagged, Mapping[str, str | int | bool]]
@@ -44,6 +44,7 @@ class HostWritten:
     ssh: SshWritten = field(default_factory=SshWritten)
     sans: Annotated[tuple[str, ...], Field(description="more names in its serving certificates")] = ()
     labels: Annotated[Mapping[str, str], Field(description="of its Node, if it is a worker")] = field(default_factory=dict)
+    lab: Annotated[Lab | None, Field(description="if it is made otherwise than the lab's other hosts")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,9 @@ class Written:
     flags: Annotated[Flags, Field(description="more flags of a component, or other values for ours, without the dashes")] = field(
         default_factory=dict
     )
-    lab: Annotated[Literal["nspawn"] | None, Field(description="makes the hosts on this machine; left out, they are yours")] = None
+    lab: Annotated[
+        Lab | None, Field(description="makes the hosts on this machine, as containers or as virtual machines; left out, they are yours")
+    ] = None
     binaries: Binaries = field(default_factory=Binaries)
     keys: Literal["ec", "rsa"] = "ec"
     csr_signer: Literal["controller-manager", "none"] = "controller-manager"
@@ -95,7 +98,7 @@ def _host(name: str, host: HostWritten, defaults: Ssh, directory: Path) -> Host:
     ssh = host.ssh.over(defaults)
     if ssh.key:
         ssh = replace(ssh, key=directory / ssh.key.expanduser())
-    return Host(name=name, address=host.address, roles=frozenset(host.roles), ssh=ssh, sans=host.sans, labels=host.labels)
+    return Host(name=name, address=host.address, roles=frozenset(host.roles), ssh=ssh, sans=host.sans, labels=host.labels, lab=host.lab)
 
 
 def _flag(value: str | float | bool) -> str:

@@ -1,7 +1,8 @@
 #!/bin/sh
-# One lab host. `keep` boots it, and again after a reboot, until it powers off or is killed; `boot` is one boot.
-# Everything that a boot makes (network namespace, veth, mounts) lives in a mount namespace of its own, so the
-# kernel clears it away when the last process ends, however it ends. The settings are in the environment.
+# One lab host. `keep` boots it, and again after a reboot, until it powers off or is killed; `nspawn` and `qemu` are
+# one boot, of a container or of a virtual machine. Everything that a container's boot makes (network namespace, veth,
+# mounts) lives in a mount namespace of its own, so the kernel clears it away when the last process ends, however it
+# ends. The settings are in the environment.
 
 keep() {
     trap '' HUP
@@ -19,24 +20,51 @@ keep() {
             # What the last boot left behind; cAdvisor spends seconds on each.
             find "$cgroup" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null
         done
-        unshare --mount --propagation private sh "$0" boot 9>&-
+        unshare --mount --propagation private sh "$0" "$kind" 9>&-
         code=$?
-        [ "$code" -eq 133 ] || exit "$code" # 133 is a reboot, for a --keep-unit container
+        [ "$code" -eq 133 ] || break # 133 is a reboot, for a --keep-unit container; a virtual machine reboots by itself
         echo "lab: reboot"
     done
+    ip link del "$device" 2>/dev/null
+    exit "$code"
 }
 
-boot() {
-    set -eu
+enter() {
     for cgroup in $cgroups; do
         echo $$ >"$cgroup/cgroup.procs"
     done
     cd "$dir"
+}
+
+plug() {
+    ip link set "$device" alias "hardway lab: $name" master "$bridge" up
+}
+
+qemu() {
+    set -eu
+    enter
+    ip tuntap add dev "$device" mode tap
+    plug
+    case $accelerator in
+    kvm) set -- -accel kvm -cpu host ;;
+    *) set -- -accel tcg,thread=multi -cpu max ;;
+    esac
+    # A guest's sync does not wait for this machine's disk: what is written outlives the guest, not a power cut here.
+    exec qemu-system-x86_64 "$@" -name "$name" -uuid "$uuid" -smp "$cpus" -m "$memory" -nodefaults -display none -serial stdio \
+        -kernel vm/vmlinuz -initrd vm/initrd -append "console=ttyS0 root=/dev/vda rw net.ifnames=0 systemd.hostname=$name" \
+        -drive file=vm/disk,format=raw,if=virtio,cache=unsafe,discard=unmap -drive file=files.tar,format=raw,if=virtio,readonly=on \
+        -netdev tap,id=net,ifname="$device",script=no,downscript=no -device virtio-net-pci,netdev=net,mac="$mac" \
+        -device virtio-rng-pci
+}
+
+nspawn() {
+    set -eu
+    enter
 
     : >net
     unshare --net=net true
     ip link add "$device" type veth peer name eth0 address "$mac" netns ./net
-    ip link set "$device" alias "hardway lab: $name" master "$bridge" up
+    plug
     nsenter --net=net ip -batch - <<-end
 		link set lo up
 		link set eth0 up

@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,11 +21,14 @@ from typing import Literal
 
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
-from hardway.lab import cgroups, image, keys, network, requirements
-from hardway.lab.container import NSPAWN, Container
+from hardway.lab import cgroups, image, keys, kvm, network, recipes, requirements
+from hardway.lab.container import Container
 from hardway.lab.machine import Lab, Machine, Process
+from hardway.lab.place import NSPAWN, Files, Place
+from hardway.lab.vm import VM
 
 Tell = Callable[[str], None]
+PATIENCE = {"nspawn": 120.0, "qemu": 300.0}  # seconds until SSH answers; an emulated kernel on a busy machine takes its time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,22 +51,22 @@ def key(state: Path) -> Path:
     return state / "lab" / "id_ed25519"
 
 
-def up(inventory: Inventory, state: Path, tell: Tell, *, owner: int | None = None, within: float = 120) -> None:
+def up(inventory: Inventory, state: Path, tell: Tell, *, owner: int | None = None) -> None:
     """Make every host of the inventory answer over SSH; hosts that do so already are left alone."""
     requirements.check(inventory)
     with _alone(state, tell):
-        root = image.ensure(cache(), tell)
+        make = _makers(inventory, state, tell)
         lab = _enter(inventory, state, owner)
         public = keys.ensure(key(state), f"hardway lab {inventory.cluster}")
         (state / "lab" / "keys").mkdir(mode=0o700, exist_ok=True)
         host_keys = [(host, keys.ensure(state / "lab" / "keys" / host.name, host.name)) for host in inventory.hosts]
         keys.write_known(state / "known_hosts", host_keys)
         for host in inventory.hosts:
-            address = f"{host.address}/{lab.network.prefixlen}"
-            Container(lab=lab, name=host.name).start(address, root, _files(inventory, host, state, public), tell)
+            made = make[inventory.made_by(host)](Place(lab=lab, name=host.name), host)
+            made.start(f"{host.address}/{lab.network.prefixlen}", _files(inventory, host, state, public), tell)
         for name in sorted(_hosts(lab) - {host.name for host in inventory.hosts}):
             tell(f"{name}: is no longer in the inventory, and left alone; `lab.down` removes it")
-        _wait(inventory, lab, tell, within)
+        _wait(inventory, lab, tell)
 
 
 def down(inventory: Inventory | str, state: Path, tell: Tell) -> None:
@@ -78,7 +81,7 @@ def down(inventory: Inventory | str, state: Path, tell: Tell) -> None:
         if lab is not None:
             _same(lab, state)
             for name in sorted(_hosts(lab)):
-                Container(lab=lab, name=name).stop()
+                Place(lab=lab, name=name).stop()
                 tell(f"{name}: stopped")
         groups = lab.cgroups if lab else cgroups.places(f"hardway-{cluster}")
         cgroups.empty(groups)  # all of it, even if the register was lost
@@ -108,7 +111,7 @@ def status(inventory: Inventory, state: Path) -> tuple[Status, ...]:
     names = [*known, *(sorted(_hosts(lab) - known.keys()) if lab else ())]
     found = []
     for name in names:
-        process = Container(lab=lab, name=name).keeper if lab else None
+        process = Place(lab=lab, name=name).keeper if lab else None
         host = known.get(name)
         answers = process is not None and host is not None and _banner(host)
         found.append(
@@ -152,6 +155,20 @@ def _same(lab: Lab, state: Path) -> None:
         raise Mistake.at("cluster", f"the lab {lab.cluster} was made from {lab.state}", "take it down from there, or choose another name")
 
 
+def _makers(inventory: Inventory, state: Path, tell: Tell) -> Mapping[str, Callable[[Place, Host], Container | VM]]:
+    """How each kind of host that the inventory asks for is made, from images that are there."""
+    kinds = {inventory.made_by(host) for host in inventory.hosts}
+    make: dict[str, Callable[[Place, Host], Container | VM]] = {}
+    if "nspawn" in kinds:
+        root = image.ensure(recipes.CONTAINER, cache(), tell)
+        make["nspawn"] = lambda place, _: Container(place=place, image=root)
+    if "qemu" in kinds:
+        disk = image.ensure(recipes.VM, cache(), tell)
+        accelerator = kvm.accelerator(cache(), disk / "vmlinuz", tell)
+        make["qemu"] = lambda place, host: VM(place=place, image=disk, accelerator=accelerator, login=ssh(host, state))
+    return make
+
+
 def _enter(inventory: Inventory, state: Path, owner: int | None) -> Lab:
     """Write the lab down, then make its bridge and control groups."""
     cluster, cidr = inventory.cluster, inventory.networks.host_cidr
@@ -179,7 +196,7 @@ def _enter(inventory: Inventory, state: Path, owner: int | None) -> Lab:
         Machine().enter(lab)
         if network.bridge(cluster, cidr):
             for name in _hosts(lab):
-                Container(lab=lab, name=name).attach()
+                Place(lab=lab, name=name).attach()
     for group in lab.cgroups:
         cgroups.make(group)
     return lab
@@ -190,8 +207,8 @@ def _hosts(lab: Lab) -> set[str]:
     return {file.name for file in records.iterdir() if file.suffix not in {".json", ".part"}} if records.is_dir() else set()
 
 
-def _files(inventory: Inventory, host: Host, state: Path, public: str) -> dict[str, tuple[str, int]]:
-    """What the provider puts on a host, beside its image: path -> text and mode."""
+def _files(inventory: Inventory, host: Host, state: Path, public: str) -> Files:
+    """What the provider puts on a host, beside its image."""
     names = [f"{other.address} {other.name}" for other in inventory.hosts]
     if inventory.endpoint.name:
         names.append(f"{inventory.endpoint.address} {inventory.endpoint.name}")
@@ -218,15 +235,16 @@ def _banner(host: Host, timeout: float = 1) -> bool:
         return False
 
 
-def _wait(inventory: Inventory, lab: Lab, tell: Tell, within: float) -> None:
-    deadline = time.monotonic() + within
+def _wait(inventory: Inventory, lab: Lab, tell: Tell) -> None:
+    began = time.monotonic()
     enough = threading.Event()
 
     def answers(host: Host) -> Finding | None:
-        log = lab.state / "lab" / "hosts" / host.name / "console.log"
+        place, within = Place(lab=lab, name=host.name), PATIENCE[inventory.made_by(host)]
+        log = place.directory / "console.log"
         while not _banner(host):
-            kept = Container(lab=lab, name=host.name).keeper is not None
-            if enough.wait(0.1) or time.monotonic() > deadline or not kept:
+            kept = place.keeper is not None
+            if enough.wait(0.1) or time.monotonic() > began + within or not kept:
                 last = " / ".join([line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-4:])
                 what = "does not boot" if not kept else f"SSH does not answer after {within:.0f} s"
                 return Finding(where=host.name, what=f"{what}: {last}", next_step=f"see {log}")

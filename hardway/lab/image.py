@@ -1,10 +1,8 @@
-"""The root file system that every lab host starts from: Debian 12, made once by mmdebstrap and kept in a cache."""
+"""The images that lab hosts start from, each made once by mmdebstrap and kept in a cache: a directory, or a disk with its kernel."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -13,69 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hardway.errors import Mistake
+from hardway.lab.recipes import SUITE, Recipe
 
-# Debian 12 and no later: where the kernel still has version 1 control groups, its systemd 252 is the last that boots.
-SUITE = "bookworm"
-PACKAGES = (
-    "ca-certificates",
-    "conntrack",
-    "dbus",
-    "haproxy",
-    "iproute2",
-    "iptables",
-    "kmod",
-    "nftables",
-    "openssh-server",
-    "procps",
-    "systemd",
-    "systemd-sysv",
-)
-MASKED = (
-    "apt-daily-upgrade.timer",  # the hosts have no internet
-    "apt-daily.timer",
-    "haproxy.service",  # the balancer is kube-apiserver-lb.service
-)
-# What only the lab needs on its hosts; an ordinary machine has none of it.
-FILES = {
-    # A host that does not stop would take 90 s to reboot.
-    "etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStopSec=10s\n",
-    # Host keys come from the operator's side, one kind only.
-    "etc/ssh/sshd_config.d/lab.conf": "HostKey /etc/ssh/ssh_host_ed25519_key\nUseDNS no\n",
-    # nspawn mounts the version 1 controllers read-only; containerd makes its pods' groups there.
-    "etc/systemd/system/containerd.service.d/lab.conf": (
-        "[Service]\n"
-        "ExecStartPre=+/bin/sh -c 'for c in /sys/fs/cgroup/*/; do "
-        'if mountpoint --quiet "$$c"; then mount -o remount,bind,rw "$$c"; fi; done\'\n'
-    ),
-    # Without CAP_SYS_RESOURCE no process may be made less likely to be killed for want of memory, as each Pod's sandbox is.
-    "etc/containerd/conf.d/lab.toml": ("version = 3\n[plugins.'io.containerd.cri.v1.runtime']\n  restrict_oom_score_adj = true\n"),
-    # The disk is the machine's, and may be nearly full for reasons outside the lab.
-    "etc/kubernetes/kubelet/conf.d/lab.conf": (
-        "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n"
-        "evictionHard: {memory.available: 100Mi, nodefs.available: 500Mi, imagefs.available: 500Mi, nodefs.inodesFree: 1%}\n"
-    ),
-}
-HOOK = """\
-set -eu
-for unit in {masked}; do ln -sf /dev/null "$1/etc/systemd/system/$unit"; done
-rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"/var/log/*.log "$1"/var/log/apt/*
-: >"$1/etc/machine-id"
-: >"$1/etc/resolv.conf"; chmod 0644 "$1/etc/resolv.conf"
-rm -f "$1/var/lib/dbus/machine-id"
-mkdir -p "$1/var/lib/containerd"
-"""
-OPTIONS = (
-    "--variant=minbase",
-    f"--include={','.join(PACKAGES)}",
-    "--dpkgopt=path-exclude=/usr/share/doc/*",
-    "--dpkgopt=path-exclude=/usr/share/man/*",
-    "--dpkgopt=path-exclude=/usr/share/locale/*",
-)
-
-
-def digest() -> str:
-    """Of the recipe: another recipe is another image."""
-    return hashlib.sha256(json.dumps([SUITE, OPTIONS, FILES, HOOK, MASKED]).encode()).hexdigest()[:16]
+DISK = "8G"  # of a VM; a sparse file, which takes what is written to it
 
 
 def sources(files: Mapping[str, str]) -> dict[str, str]:
@@ -99,25 +37,39 @@ def sources(files: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def ensure(cache: Path, tell: Callable[[str], None]) -> Path:
-    """The image's directory, made if the cache has none of this recipe."""
-    image = cache / digest()
+def ensure(recipe: Recipe, cache: Path, tell: Callable[[str], None]) -> Path:
+    """The directory that is the image, or has disk, vmlinuz and initrd; made if the cache has none of this recipe."""
+    image = cache / recipe.digest()
     if image.is_dir():
         return image
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two labs at once want one image
         if not image.is_dir():
-            tell("lab: making the hosts' image, once (half a minute)")
-            part = cache / f"{digest()}.part"
+            tell(f"lab: making the image of {recipe.name}, once (half a minute or more)")
+            part = image.with_suffix(".part")
             if part.exists():
                 shutil.rmtree(part)
-            _build(part, tell)
+            if recipe.form == "disk":
+                part.mkdir()
+                _bootstrap(recipe, part / "root", tell)
+                _disk(part / "root", part)
+            else:
+                _bootstrap(recipe, part, tell)
             part.rename(image)
     return image
 
 
-def _build(target: Path, tell: Callable[[str], None]) -> None:
+def _disk(root: Path, target: Path) -> None:
+    """Turn a root directory into a disk, with the kernel and the initrd beside it."""
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, target / "disk", DISK], check=True, capture_output=True)
+    for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd", "initrd.img-*")):
+        (found,) = (root / "boot").glob(pattern)
+        shutil.copy(found, target / name)
+    shutil.rmtree(root)
+
+
+def _bootstrap(recipe: Recipe, target: Path, tell: Callable[[str], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="hardway-") as name:
         work = Path(name)
         mirrors = []
@@ -125,18 +77,18 @@ def _build(target: Path, tell: Callable[[str], None]) -> None:
             mirror = work / f"{number}{Path(path).suffix}"
             mirror.write_text(text)
             mirrors.append(str(mirror))
-        for relative, text in FILES.items():
+        for relative, text in recipe.files.items():
             file = work / "files" / relative
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
         hook = work / "hook"
-        hook.write_text(HOOK.format(masked=" ".join(MASKED)))
+        hook.write_text(recipe.hook)
         argv = [
             # Killed with us, in namespaces of its own: no half-built image goes on growing, no mount stays.
             *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"),
-            *("mmdebstrap", "--mode=root", *OPTIONS),
+            *("mmdebstrap", "--mode=root", *recipe.options),
             *(f"--aptopt={line}" for line in _proxies()),
-            f"--customize-hook=copy-in {work / 'files' / 'etc'} /",
+            f"--essential-hook=copy-in {work / 'files' / 'etc'} /",
             f'--customize-hook=sh {hook} "$1"',
             *(SUITE, str(target), *mirrors),
         ]

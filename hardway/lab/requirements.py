@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from hardway.errors import Finding, Mistake
-from hardway.inventory import Inventory
+from hardway.inventory import Inventory, Lab
 
 PROGRAMS = {  # what must be there, and the package that has it
     "flock": "util-linux",
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
-    "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "setsid": "util-linux",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
-    "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
 }
+OF_A_KIND: Mapping[str, Mapping[str, str]] = {
+    "nspawn": {"nsenter": "util-linux", "systemd-nspawn": "systemd-container"},
+    "qemu": {"mke2fs": "e2fsprogs", "qemu-system-x86_64": "qemu-system-x86"},
+}
+TUN = Path("/dev/net/tun")  # gives a VM its end of the wire
 CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
 
 
@@ -28,12 +34,7 @@ def check(inventory: Inventory) -> None:
     """Refuse what cannot become a lab here."""
     named(inventory.cluster)
     privileged()
-    missing = {program: package for program, package in PROGRAMS.items() if not shutil.which(program)}
-    if missing:
-        packages = " ".join(sorted(set(missing.values())))
-        raise Mistake(
-            *(Finding(where="lab", what=f"{program} is missing", next_step=f"`apt-get install {packages}`") for program in sorted(missing))
-        )
+    _machine(frozenset(map(inventory.made_by, inventory.hosts)))
     cidr = inventory.networks.host_cidr
     if cidr is None:
         raise Mistake.at("networks.host_cidr", "the lab needs a network for its hosts", "add one, such as 10.240.0.0/24")
@@ -53,6 +54,20 @@ def check(inventory: Inventory) -> None:
             findings.append(Finding(where=f"{where}.ssh.via", what="the lab's hosts are reached directly", next_step="leave it out"))
     if findings:
         raise Mistake(*findings)
+
+
+def _machine(kinds: frozenset[Lab]) -> None:
+    wanted = PROGRAMS | {program: package for kind in kinds for program, package in OF_A_KIND[kind].items()}
+    missing = {program: package for program, package in wanted.items() if not shutil.which(program)}
+    if missing:
+        packages = " ".join(sorted(set(missing.values())))
+        raise Mistake(
+            *(Finding(where="lab", what=f"{program} is missing", next_step=f"`apt-get install {packages}`") for program in sorted(missing))
+        )
+    if "qemu" in kinds and platform.machine() != "x86_64":
+        raise Mistake.at("lab", f"VMs are made for x86_64 only, and this is {platform.machine()}", "take `lab: nspawn`")
+    if "qemu" in kinds and not TUN.exists():
+        raise Mistake.at("lab", f"there is no {TUN}, by which VMs reach the network", "`modprobe tun`, or take `lab: nspawn`")
 
 
 def named(cluster: str) -> None:

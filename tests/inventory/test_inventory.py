@@ -179,7 +179,12 @@ def test_a_balancer_on_a_controller_takes_a_second_port() -> None:
         ({"flags": {"etcd": {"x": "$(id)"}}}, 'flags.etcd.x: "$(id)" has a blank'),
         ({"flags": {"etcd": {"x": []}}}, "flags.etcd.x: must be text, not a list or"),
         ({"binaries": {"mirror": "ftp://x"}}, 'binaries.mirror: "ftp://x" is no URL to download from'),
-        ({"lab": "qemu"}, 'lab: "qemu" is not nspawn'),
+        ({"lab": "kvm"}, 'lab: "kvm" is not one of nspawn, qemu'),
+        ({"hosts__worker_1__lab": "kvm"}, 'hosts.worker-1.lab: "kvm" is not one of nspawn, qemu'),
+        (
+            {"lab": None, "hosts__worker_1__lab": "qemu"},
+            "hosts.worker-1.lab: the other hosts are yours: a lab has all hosts of a cluster, or none; write `lab: qemu` at the top",
+        ),
         ({"keys": "rs"}, 'keys: "rs" is not one of ec, rsa; did you mean rsa?'),
         ({"endpoint": None}, "endpoint: is missing"),
         ({"netwroks": {}}, "netwroks: unknown key; did you mean networks?"),
@@ -189,6 +194,12 @@ def test_a_mistake_is_named_with_its_field_and_a_next_step(places: dict[str, Any
     found = refused(changed(**places))
 
     assert any(line.startswith(expected) for line in found), found
+
+
+def test_a_host_of_the_lab_may_be_made_otherwise_than_the_others() -> None:
+    inventory = loaded(changed(hosts__worker_1__lab="qemu"))
+
+    assert {host.name: inventory.made_by(host) for host in inventory.on("worker")} == {"worker-1": "qemu", "worker-2": "nspawn"}
 
 
 def test_without_a_controller_nothing_can_be_made() -> None:

@@ -16,8 +16,8 @@ import pytest
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.lab import hosts
-from hardway.lab.container import Container
 from hardway.lab.machine import Machine
+from hardway.lab.place import Place
 from hardway.remote.cluster import Cluster
 from hardway.state import State
 from hardway.verbs.program.console import Console
@@ -70,7 +70,7 @@ class LabCluster:
         """A host dies."""
         lab = Machine().lab(self.inventory.cluster)
         assert lab
-        Container(lab=lab, name=host.name).stop()
+        Place(lab=lab, name=host.name).stop()
 
     def boot(self) -> None:
         """Whoever is dead boots again."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from hardway.binaries import CACHE, fetch
 from hardway.inventory import Host
-from hardway.lab import hosts, image
+from hardway.lab import hosts, image, recipes
 from tests.lab import kubeadm_images
 from tests.lab.conftest import LabCluster
 
@@ -121,7 +121,9 @@ class KubeadmCluster:
 
     def make(self) -> None:
         """All of it, until every node and every add-on is Ready."""
-        archives = kubeadm_images.archives(self.programs, self.version, HERE, image.ensure(hosts.cache(), print), self.directory)
+        archives = kubeadm_images.archives(
+            self.programs, self.version, HERE, image.ensure(recipes.CONTAINER, hosts.cache(), print), self.directory
+        )
         control, worker = self.nodes
         with ThreadPoolExecutor() as pool:
             preparing = pool.submit(self._prepare, worker, [archives[name] for name in ON_WORKERS])

@@ -11,6 +11,7 @@ import pytest
 
 from hardway.errors import Mistake
 from hardway.lab import image
+from hardway.lab.recipes import CONTAINER, VM
 
 DEBIAN = """\
 Types: deb
@@ -65,22 +66,45 @@ def test_an_image_that_cannot_be_made_is_told_in_one_line_and_made_by_the_next_r
     said: list[str] = []
     behave(mmdebstrap, 'mkdir -p "$target/half"; echo "I: downloading" >&2; echo "E: no route to the archive" >&2; exit 25')
     with pytest.raises(Mistake, match=r"^lab: mmdebstrap failed: E: no route to the archive; see that apt's sources answer") as raised:
-        image.ensure(tmp_path / "cache", said.append)
+        image.ensure(CONTAINER, tmp_path / "cache", said.append)
     assert "\n" not in str(raised.value)
     assert "lab: image: downloading" in said
 
     behave(mmdebstrap, 'mkdir "$target" "$target/whole"')
-    made = image.ensure(tmp_path / "cache", said.append)
+    made = image.ensure(CONTAINER, tmp_path / "cache", said.append)
 
     assert [file.name for file in made.iterdir()] == ["whole"]
     behave(mmdebstrap, "exit 1")
-    assert image.ensure(tmp_path / "cache", said.append) == made
+    assert image.ensure(CONTAINER, tmp_path / "cache", said.append) == made
+
+
+@pytest.mark.lab
+def test_the_image_of_vms_is_a_disk_with_its_kernel(tmp_path: Path, mmdebstrap: Path) -> None:
+    behave(
+        mmdebstrap,
+        """
+for word; do case $word in *.part/root) target=$word ;; esac; done
+mkdir -p "$target/boot" "$target/etc"; cd "$target"
+echo kernel >boot/vmlinuz-6.1; echo drivers >boot/initrd.img-6.1; echo found >etc/file""",
+    )
+
+    made = image.ensure(VM, tmp_path / "cache", print)
+
+    assert sorted(file.name for file in made.iterdir()) == ["disk", "initrd", "vmlinuz"]
+    assert (made / "vmlinuz").read_text() == "kernel\n"
+    read = subprocess.run(["debugfs", "-R", "cat /etc/file", made / "disk"], capture_output=True, text=True, check=True)
+    assert read.stdout == "found\n"
+    assert (made / "disk").stat().st_size == 8 << 30
+    assert (made / "disk").stat().st_blocks * 512 < 1 << 30
 
 
 @pytest.mark.lab
 def test_an_image_whose_maker_is_killed_stops_growing(tmp_path: Path, mmdebstrap: Path) -> None:
     behave(mmdebstrap, f'mkdir "$target"; exec 9>{tmp_path}/alive; flock 9; : >"$target/begun"; sleep 1000')
-    program = "import sys; from pathlib import Path; from hardway.lab import image; image.ensure(Path(sys.argv[1]), print)"
+    program = (
+        "import sys; from pathlib import Path; from hardway.lab import image, recipes; "
+        "image.ensure(recipes.CONTAINER, Path(sys.argv[1]), print)"
+    )
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path / "cache")], cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL
     )

@@ -14,7 +14,7 @@ from hardway.binaries import CACHE, fetch
 from hardway.binaries.images import RECIPES, SUFFIX
 from hardway.components.images import PUBLISHED, reference
 from hardway.inventory import load
-from hardway.lab import hosts, image
+from hardway.lab import hosts, image, recipes
 from tests.lab import kubeadm_images
 
 INVENTORY = load(Path(__file__).parents[2] / "inventory.yaml")
@@ -94,7 +94,9 @@ def test_what_kubeadm_pulls_can_be_packed_of_our_programs(ctr: Ctr, tmp_path: Pa
     programs = {name: one.path for name, one in brought.items()}
     wanted = kubeadm_images.listed(programs["kubeadm"], version)
 
-    for archive in kubeadm_images.archives(programs, version, HERE, image.ensure(hosts.cache(), print), tmp_path).values():
+    for archive in kubeadm_images.archives(
+        programs, version, HERE, image.ensure(recipes.CONTAINER, hosts.cache(), print), tmp_path
+    ).values():
         ctr("images", "import", str(archive))
 
     assert set(wanted.values()) <= set(ctr("images", "list", "--quiet").split())

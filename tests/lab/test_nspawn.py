@@ -19,9 +19,9 @@ import pytest
 from hardway.errors import Mistake
 from hardway.inventory import Endpoint, Host, Inventory, Networks
 from hardway.lab import cgroups, hosts, network
-from hardway.lab.container import Container
-from hardway.lab.image import digest
 from hardway.lab.machine import SETTINGS, Lab, Machine
+from hardway.lab.place import Place
+from hardway.lab.recipes import CONTAINER
 
 pytestmark = pytest.mark.lab
 
@@ -57,8 +57,8 @@ class Trial:
         assert lab is not None
         return lab
 
-    def container(self, host: int = 0) -> Container:
-        return Container(lab=self.lab, name=self.inventory.hosts[host].name)
+    def container(self, host: int = 0) -> Place:
+        return Place(lab=self.lab, name=self.inventory.hosts[host].name)
 
     def states(self) -> list[str]:
         return [host.state for host in hosts.status(self.inventory, self.state)]
@@ -310,7 +310,7 @@ def test_a_lab_whose_state_was_deleted_is_made_anew_and_removed_whole(single: Tr
 def test_a_host_whose_image_was_lost_with_the_cache_boots_from_a_new_one(
     single: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = hosts.cache() / digest()
+    image = hosts.cache() / CONTAINER.digest()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     hosts.cache().mkdir(parents=True)
     subprocess.run(["cp", "-a", image, hosts.cache()], check=True)
@@ -379,7 +379,7 @@ def test_a_lab_whose_owner_is_gone_is_reaped_and_no_other(single: Trial, shared:
 def test_a_host_that_cannot_boot_is_told_with_its_last_words(single: Trial, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "host.sh"
     broken.write_text((ROOT / "hardway/lab/host.sh").read_text().replace("stat --format", "echo no such luck; exit 7; stat --format"))
-    monkeypatch.setattr("hardway.lab.container.KEEPER", broken)
+    monkeypatch.setattr("hardway.lab.place.KEEPER", broken)
 
     with pytest.raises(Mistake, match=r"controller-1: does not boot: .*no such luck"):
         single.up()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from ipaddress import IPv4Address, IPv4Network
@@ -9,14 +10,19 @@ from pathlib import Path
 import pytest
 
 from hardway.errors import Mistake
-from hardway.inventory import Endpoint, Host, Inventory, Networks, Ssh
+from hardway.inventory import Endpoint, Host, Inventory, Lab, Networks, Ssh
 from hardway.lab import hosts, requirements
 
 ROOT = Path(__file__).parents[2]
 
 
 def one_host(
-    *, cluster: str = "small", address: str = "10.241.9.11", network: str | None = "10.241.9.0/24", ssh: Ssh | None = None
+    *,
+    cluster: str = "small",
+    address: str = "10.241.9.11",
+    network: str | None = "10.241.9.0/24",
+    ssh: Ssh | None = None,
+    lab: Lab = "nspawn",
 ) -> Inventory:
     return Inventory(
         cluster=cluster,
@@ -27,7 +33,7 @@ def one_host(
             host_cidr=IPv4Network(network) if network else None,
         ),
         endpoint=Endpoint(loadbalancer="none", address=IPv4Address(address)),
-        lab="nspawn",
+        lab=lab,
     )
 
 
@@ -64,16 +70,37 @@ def test_root_without_its_capabilities_is_told_which_are_lacking() -> None:
     assert "\n" not in said
 
 
-def test_every_missing_program_is_named_with_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("lab", "package", "other"), [("nspawn", "systemd-container", "qemu-system-x86"), ("qemu", "qemu-system-x86", "systemd-container")]
+)
+def test_every_missing_program_is_named_with_its_package(
+    lab: Lab, package: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(requirements, "privileged", lambda: None)
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(Mistake) as raised:
-        requirements.check(one_host())
+        requirements.check(one_host(lab=lab))
 
-    assert {finding.what for finding in raised.value.findings} == {f"{program} is missing" for program in requirements.PROGRAMS}
+    programs = {*requirements.PROGRAMS, *requirements.OF_A_KIND[lab]}
+    assert {finding.what for finding in raised.value.findings} == {f"{program} is missing" for program in programs}
     assert "apt-get install" in raised.value.findings[0].next_step
-    assert "systemd-container" in raised.value.findings[0].next_step
+    assert package in raised.value.findings[0].next_step
+    assert other not in raised.value.findings[0].next_step
+
+
+def test_vms_are_refused_where_they_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "privileged", lambda: None)
+    monkeypatch.setattr(requirements, "PROGRAMS", {})
+    monkeypatch.setattr(requirements, "OF_A_KIND", {"qemu": {}})
+
+    monkeypatch.setattr(requirements, "TUN", tmp_path / "tun")
+    with pytest.raises(Mistake, match=r"^lab: there is no .*/tun, by which VMs reach the network; `modprobe tun`"):
+        requirements.check(one_host(lab="qemu"))
+
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    with pytest.raises(Mistake, match=r"^lab: VMs are made for x86_64 only, and this is aarch64; "):
+        requirements.check(one_host(lab="qemu"))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +118,7 @@ def test_every_missing_program_is_named_with_its_package(tmp_path: Path, monkeyp
 def test_an_inventory_that_is_no_lab_is_refused(inventory: Inventory, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requirements, "privileged", lambda: None)
     monkeypatch.setattr(requirements, "PROGRAMS", {})
+    monkeypatch.setattr(requirements, "OF_A_KIND", {"nspawn": {}})
 
     with pytest.raises(Mistake, match="^" + said.replace(".", r"\.")):
         requirements.check(inventory)
