@@ -1,4 +1,4 @@
-"""docs/hosts.md: its inventories are inventories, and what it names is there."""
+"""docs/hosts.md and docs/lab.md: their inventories are inventories, and what they name is there."""
 
 from __future__ import annotations
 
@@ -23,3 +23,10 @@ def test_an_example_loads(text: str, tmp_path: Path) -> None:
 def test_there_are_examples_and_the_tests_that_are_named() -> None:
     assert len(EXAMPLES) == 3
     assert all((ROOT / path).exists() for path in re.findall(r"tests/[a-z_/]+(?:\.py)?", PAGE))
+
+
+def test_the_labs_example_is_a_cluster_of_both_kinds(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "lab.md").read_text(), re.DOTALL)
+    (tmp_path / "inventory.yaml").write_text(text)
+    inventory = load(tmp_path / "inventory.yaml")
+    assert {host.name: inventory.made_by(host) for host in inventory.hosts} == {"controller-1": "nspawn", "worker-1": "qemu"}

@@ -44,5 +44,6 @@ COMPONENT = Component(
     wanted=lambda inventory: inventory.preloads,
     files=files,
     programs=tuple(f"{name}.oci" for name in IMAGES),
-    roll=Roll(at_once=4, gates=(Gate(name="there", ask=there, within=60, command=True),)),
+    # Some 200 MB are read, hashed and written: seconds, or minutes where a machine is emulated.
+    roll=Roll(at_once=4, gates=(Gate(name="there", ask=there, within=300, command=True),)),
 )

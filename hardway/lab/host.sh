@@ -47,7 +47,8 @@ qemu() {
     plug
     case $accelerator in
     kvm) set -- -accel kvm -cpu host ;;
-    *) set -- -accel tcg,thread=multi -cpu max ;;
+    # Of 2010: what is newer programs take for fast, such as wide vectors, and emulated it is slower than plain instructions.
+    *) set -- -accel tcg,thread=multi -cpu Westmere ;;
     esac
     # A guest's sync does not wait for this machine's disk: what is written outlives the guest, not a power cut here.
     exec qemu-system-x86_64 "$@" -name "$name" -uuid "$uuid" -smp "$cpus" -m "$memory" -nodefaults -display none -serial stdio \
