@@ -45,14 +45,17 @@ qemu() {
     enter
     ip tuntap add dev "$device" mode tap
     plug
+    boot="console=ttyS0 root=/dev/vda rw net.ifnames=0 systemd.hostname=$name"
     case $accelerator in
     kvm) set -- -accel kvm -cpu host ;;
-    # Of 2010: what is newer programs take for fast, such as wide vectors, and emulated it is slower than plain instructions.
-    *) set -- -accel tcg,thread=multi -cpu Westmere ;;
+    *) # A processor of 2010: what is newer, such as wide vectors, programs take for fast, and emulated it is slower than plain
+        # instructions. Its flaws are not emulated; the kernel's remedies would cost a flush of the page tables at each system call.
+        set -- -accel tcg,thread=multi -cpu Westmere
+        boot="$boot mitigations=off" ;;
     esac
     # A guest's sync does not wait for this machine's disk: what is written outlives the guest, not a power cut here.
     exec qemu-system-x86_64 "$@" -name "$name" -uuid "$uuid" -smp "$cpus" -m "$memory" -nodefaults -display none -serial stdio \
-        -kernel vm/vmlinuz -initrd vm/initrd -append "console=ttyS0 root=/dev/vda rw net.ifnames=0 systemd.hostname=$name" \
+        -kernel vm/vmlinuz -initrd vm/initrd -append "$boot" \
         -drive file=vm/disk,format=raw,if=virtio,cache=unsafe,discard=unmap -drive file=files.tar,format=raw,if=virtio,readonly=on \
         -netdev tap,id=net,ifname="$device",script=no,downscript=no -device virtio-net-pci,netdev=net,mac="$mac" \
         -device virtio-rng-pci

@@ -2,7 +2,7 @@
 set -eu
 ctr() { /usr/local/bin/ctr --namespace k8s.io "$@"; }
 for archive in {{ directory }}/*.oci; do
-  ctr images import --no-unpack "$archive"
+  ctr images import "$archive"
 done
 for image in {{ references | join(" ") }}; do
   ctr images label "$image" {{ pinned }} >/dev/null

@@ -2,7 +2,7 @@
 set -eu
 ctr() { /usr/local/bin/ctr --namespace k8s.io "$@"; }
 for archive in /usr/local/share/kubernetes/images/*.oci; do
-  ctr images import --no-unpack "$archive"
+  ctr images import "$archive"
 done
 for image in hardway.local/pause:3.10.2 hardway.local/coredns:1.15.0 hardway.local/metrics-server:0.9.0 hardway.local/agnhost:2.66.1; do
   ctr images label "$image" io.cri-containerd.pinned=pinned >/dev/null
