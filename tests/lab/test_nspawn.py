@@ -63,8 +63,8 @@ class Trial:
     def states(self) -> list[str]:
         return [host.state for host in hosts.status(self.inventory, self.state)]
 
-    def wait(self, ask: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+    def wait(self, ask: Callable[[], bool], within: float = 60) -> None:
+        deadline = time.monotonic() + within
         while not ask():
             assert time.monotonic() < deadline, self.container().directory.joinpath("console.log").read_text()
             time.sleep(0.05)

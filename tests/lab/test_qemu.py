@@ -55,7 +55,7 @@ def test_a_vm_is_a_debian_machine_with_a_kernel_of_its_own(vm: Trial) -> None:
     keeper = vm.container().keeper
     vm.ssh("echo kept >/root/file; sync")
     subprocess.run([*hosts.ssh(vm.inventory.hosts[0], vm.state), "systemctl reboot"], check=False, capture_output=True)
-    vm.wait(lambda: booted_again(vm, before))
+    vm.wait(lambda: booted_again(vm, before), within=hosts.PATIENCE["qemu"])
     assert (vm.container().keeper, vm.ssh("cat /root/file")) == (keeper, "kept")
     assert vm.ssh("getent hosts controller-2").split()[1] == "controller-2"
     vm.container().stop()
