@@ -39,27 +39,6 @@ def test_other_files_are_not_looked_at() -> None:
     assert refused(HOST, PurePosixPath("/etc/systemd/system/etcd.service"), ONE, THREE) is None
 
 
-UNIT = PurePosixPath("/etc/systemd/system/etcd.service")
-VERSIONS = {
-    ("3.7.3", "3.7.3"): "",
-    ("3.7.3", "3.7.1"): "",
-    ("3.7.3", "3.8.0"): "",
-    ("3.7.3", "3.9.0"): "etcd 3.7.3 does not become 3.9.0 at once; take 3.8 first",
-    ("3.7.3", "3.6.9"): "etcd 3.7.3 does not become 3.6.9: an older one does not read what is stored; put its version back",
-    ("3.7.3", "4.0.0"): "etcd 3.7.3 does not become 4.0.0 at once",
-}
-
-
-@pytest.mark.parametrize(("before", "after"), VERSIONS)
-def test_fault_39_a_version_that_does_not_read_what_is_there(before: str, after: str) -> None:
-    expected = VERSIONS[before, after]
-    texts = [f"[Unit]\nX-Version={version}\nAfter=a.target\n" for version in (before, after)]
-    finding = refused(HOST, UNIT, *texts)
-    assert bool(finding) is bool(expected)
-    assert expected in str(finding)
-    assert refused(HOST, UNIT, "[Unit]\n", texts[1]) is None  # of a kit that did not say it
-
-
 INVENTORY = load(Path(__file__).parents[2] / "inventory.yaml")
 FIRST, SECOND, THIRD = INVENTORY.on("controller")
 

@@ -8,13 +8,13 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 from cryptography import x509
 
 from hardway import preflight
-from hardway.components import installed
+from hardway.components import etcd, installed
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, load
 from hardway.pki import declared, issue
@@ -194,6 +194,27 @@ def test_fault_33_a_mistyped_key_or_flag(tmp_path: Path) -> None:
         load(tmp_path / "inventory.yaml")
     assert "did you mean service_cidr?" in str(caught.value)
     assert "did you mean kube-apiserver?" in str(caught.value)
+
+
+ETCD = PurePosixPath("/etc/systemd/system/etcd.service")
+VERSIONS = {
+    ("3.7.3", "3.7.3"): "",
+    ("3.7.3", "3.7.1"): "",
+    ("3.7.3", "3.8.0"): "",
+    ("3.7.3", "3.9.0"): "etcd 3.7.3 does not become 3.9.0 at once; take 3.8 first",
+    ("3.7.3", "3.6.9"): "etcd 3.7.3 does not become 3.6.9: an older one does not read what is stored; put its version back",
+    ("3.7.3", "4.0.0"): "etcd 3.7.3 does not become 4.0.0 at once",
+}
+
+
+@pytest.mark.parametrize(("before", "after"), VERSIONS)
+def test_fault_39_a_version_that_does_not_read_what_is_there(before: str, after: str) -> None:
+    expected = VERSIONS[before, after]
+    texts = [f"[Unit]\nX-Version={version}\nAfter=a.target\n" for version in (before, after)]
+    finding = etcd.refused(CONTROLLER, ETCD, *texts)
+    assert bool(finding) is bool(expected)
+    assert expected in str(finding)
+    assert etcd.refused(CONTROLLER, ETCD, "[Unit]\n", texts[1]) is None  # of a kit that did not say it
 
 
 # What a look at the hosts tells before anything is changed.
