@@ -216,6 +216,14 @@ def leaf(request: Request, signer: Pair, *, now: datetime, lifetime: timedelta |
     return Pair(certificate=builder.sign(signer.key, hashes.SHA256()), key=key)
 
 
+def throwaway(name: str, *, now: datetime, lifetime: timedelta) -> tuple[Pair, Pair]:
+    """An authority for one server and one errand, which is kept nowhere, and that server's certificate."""
+    short = name.partition(".")[0]  # a common name has 64 letters at most
+    authority = root(short, keys="ec", days=1, now=now)
+    request = Request(authority=short, certificate=short, common_name=short, names=(name,), usages=("server",))
+    return authority, leaf(request, authority, now=now, lifetime=lifetime)
+
+
 def certificates(bundle: str) -> tuple[x509.Certificate, ...]:
     """Every certificate of a bundle, in its order; none of what is no bundle."""
     try:

@@ -11,8 +11,7 @@ from typing import Any
 
 from hardway.desired import EXPIRES, MANAGED_BY
 from hardway.errors import Mistake
-from hardway.pki.pair import Pair, leaf, root
-from hardway.pki.request import Request
+from hardway.pki.pair import throwaway
 from hardway.traffic.client import Client, Reply, patiently, told
 from hardway.traffic.inside import NAME, PORT, WEBHOOK_PORT, pods
 from hardway.traffic.settings import Settings
@@ -111,7 +110,7 @@ def _populate(client: Client, settings: Settings, space: str) -> None:
         spec = {"selector": {NAME: name}, "ports": [{"port": 443 if name == "webhook" else 80, "targetPort": port}]}
         made = _post(client, f"{space}/services", {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
         addresses[name] = made["spec"]["clusterIP"]
-    authority, pair = _pair(f"webhook.{space.rpartition('/')[2]}.svc")
+    authority, pair = throwaway(f"webhook.{space.rpartition('/')[2]}.svc", now=datetime.now(UTC), lifetime=timedelta(hours=12))
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "webhook"}, "stringData": {"pair.pem": pair.pem.decode()}}
     _post(client, f"{space}/secrets", {**secret, "data": {"authority": base64.b64encode(authority.certificate_pem).decode()}})
     wanted = pods(settings, addresses["server"])
@@ -168,13 +167,6 @@ def unmutated(reply: Reply) -> str | None:
     if reply.status == 201 and reply.json().get("data", {}).get("mutation-stage-1") == "yes":
         return None
     return f"the webhook has not changed it: {told(reply)}"
-
-
-def _pair(name: str) -> tuple[Pair, Pair]:
-    now = datetime.now(UTC)
-    authority = root(NAME, keys="ec", days=1, now=now)
-    asked = Request(authority=NAME, certificate="webhook", common_name="webhook", names=(name,), usages=("server",))
-    return authority, leaf(asked, authority, now=now, lifetime=timedelta(hours=12))
 
 
 def _post(client: Client, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from hardway.components import metrics_server
 from hardway.components.deployment import available
 from hardway.components.pod_network import PROTOCOL
 from hardway.inventory import Host
+from hardway.pki.pair import throwaway
 from hardway.remote.cluster import Cluster
 from hardway.smoke import ClusterStage, callers
 from hardway.smoke.checks import coredns, extension, kube_proxy
@@ -91,12 +92,10 @@ def test_a_controller_without_routes_to_the_pods_is_seen(cluster: LabCluster, st
 
 @pytest.mark.usefixtures("impatient")
 def test_a_webhook_by_another_authority_is_not_called(stage: ClusterStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = extension._pair
+    def other(name: str, **words: Any) -> tuple[Any, Any]:
+        return throwaway(name, **words)[0], throwaway(name, **words)[1]
 
-    def other(name: str) -> tuple[Any, Any]:
-        return real(name)[0], real(name)[1]
-
-    monkeypatch.setattr(extension, "_pair", other)
+    monkeypatch.setattr(extension, "throwaway", other)
     assert_red(stage, apiserver__webhook="certificate signed by unknown authority")
 
 

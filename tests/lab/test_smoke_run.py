@@ -6,12 +6,14 @@ import json
 import os
 import signal
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from hardway.pki.pair import throwaway
 from hardway.remote.cluster import Cluster
 from hardway.smoke.checks import extension
 from hardway.smoke.removal import LABEL, NAMESPACES, NODES, WEBHOOKS
@@ -70,7 +72,7 @@ def test_cleanup_removes_what_a_killed_run_has_left(cluster: LabCluster) -> None
 def test_cleanup_removes_a_webhook_that_a_killed_run_has_registered(cluster: LabCluster) -> None:
     stage = verb._stage(Session(inventory=cluster.inventory, console=Console()), cluster.live, print)
     name = unique("webhook")
-    extension._register(stage, name, extension._pair("nobody")[0])  # and never put back
+    extension._register(stage, name, throwaway("nobody", now=datetime.now(UTC), lifetime=timedelta(hours=1))[0])  # and never put back
 
     done = cluster.inv("smoke", "--cleanup", "--all")
 

@@ -11,8 +11,7 @@ from typing import Any
 from hardway.components import kube_apiserver, metrics_server
 from hardway.desired import Check, Permission, Stage
 from hardway.inventory import Host
-from hardway.pki.pair import Pair, leaf, root
-from hardway.pki.request import Request
+from hardway.pki.pair import Pair, throwaway
 from hardway.smoke import pods
 from hardway.smoke.removal import NAME, WEBHOOKS
 from hardway.smoke.stage import unique
@@ -28,7 +27,7 @@ SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 def webhook(stage: Stage) -> str:
     """Register a webhook for objects of the check alone, and let every API server meet one."""
     name = unique("webhook")
-    authority, pair = _pair(f"{name}.{stage.namespace}.svc")
+    authority, pair = throwaway(f"{name}.{stage.namespace}.svc", now=datetime.now(UTC), lifetime=timedelta(hours=1))
     _serve(stage, name, pair)
     _register(stage, name, authority)
     evidence = []
@@ -75,14 +74,6 @@ def _aggregated(stage: Stage, host: Host | None, path: str) -> str:
     eventually(stage, f"{metrics_server.SERVICE} to answer through {through}", wrong, within=FRESH, look=look)
     usage = ", ".join(f"{name} cpu {found[name]['cpu']} memory {found[name]['memory']}" for name in sorted(found))
     return f"{metrics_server.SERVICE} is Available; GET {METRICS} through {through}: {usage}"
-
-
-def _pair(name: str) -> tuple[Pair, Pair]:
-    """An authority that is forgotten after the check, and a serving certificate by it."""
-    now = datetime.now(UTC)
-    authority = root(NAME, keys="ec", days=1, now=now)
-    asked = Request(authority=NAME, certificate="webhook", common_name="webhook", names=(name,), usages=("server",))
-    return authority, leaf(asked, authority, now=now, lifetime=timedelta(hours=1))
 
 
 def _serve(stage: Stage, name: str, pair: Pair) -> None:
