@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from hardway import chronicle
 from hardway.components import etcd, kube_apiserver
 from hardway.pki import succession
 from hardway.rotate.tokens import issued, key
@@ -44,6 +45,10 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     seen: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (seen["client_visible_failures"] > 0)
     not_seen(seen, *words)
+    record = chronicle.read(cluster.state, chronicle.names(cluster.state)[0])
+    assert record.load
+    assert (record.outcome, record.load.requests) == ("done", seen["requests"])
+    assert {one.part for one in record.phases} == {"take", "push", "prove"}
     cluster.read_again()
     return seen
 
