@@ -6,6 +6,7 @@ import dataclasses
 from datetime import UTC, datetime
 from functools import partial
 
+from hardway.components import ALL
 from hardway.desired import Component
 from hardway.inventory import Host
 from hardway.pki import succession
@@ -33,7 +34,7 @@ def replace(world: World) -> tuple[str, ...]:
             _succeed(world, one)
     with world.cluster() as cluster:
         with world.phase(named, STEP, "push"):
-            for component in dict.fromkeys(component for one in gone for component in clients(one)):
+            for component in dict.fromkeys(component for one in gone for component in _useless(one)):
                 each(component.hosts(world.inventory), partial(_stop, cluster, component), AT_ONCE)
             changes = world.push(cluster)
         with world.phase(named, STEP, "prove"):
@@ -44,8 +45,13 @@ def replace(world: World) -> tuple[str, ...]:
     return tuple(one.authority for one in gone)
 
 
+def _useless(authority: Authority) -> tuple[Component, ...]:
+    """Who would look for what is new in five minutes only; and whose members know each other by it, and begin together or not at all."""
+    return (*(one for one in ALL if one.name == authority.authority), *clients(authority))
+
+
 def _stop(cluster: Cluster, component: Component, host: Host) -> None:
-    """Nobody believes it, and it would look for what is new in five minutes only; the push starts it."""
+    """Nobody believes it; the push starts it with what is new."""
     cluster.run(host, "systemctl", "stop", component.unit)
 
 
