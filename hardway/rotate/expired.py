@@ -8,6 +8,7 @@ from functools import partial
 
 from hardway.components import ALL
 from hardway.desired import Component
+from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.pki import succession
 from hardway.pki.declared import Authority
@@ -18,6 +19,7 @@ from hardway.rotate.authority import clients, prove
 from hardway.rotate.steps import AT_ONCE, World
 
 STEP = "replace"  # the only one
+PUSHES = 5  # each waits at its gates
 
 
 def replace(world: World) -> tuple[str, ...]:
@@ -36,13 +38,25 @@ def replace(world: World) -> tuple[str, ...]:
         with world.phase(named, STEP, "push"):
             for component in dict.fromkeys(component for one in gone for component in _useless(one)):
                 each(component.hosts(world.inventory), partial(_stop, cluster, component), AT_ONCE)
-            changes = world.push(cluster)
+            changes = _pushed(world, cluster)
         with world.phase(named, STEP, "prove"):
             for one in gone:
                 for step in (Step.PREPARE, Step.SWITCH):
                     prove(dataclasses.replace(world, fast=False), one, cluster, step)
     world.tell(f"{named}: replaced at once, by {changes} changes")
     return tuple(one.authority for one in gone)
+
+
+def _pushed(world: World, cluster: Cluster) -> int:
+    """Pods go by the bundle that they have until they look again, in five minutes: so long their gates stay closed, and a push says so."""
+    for left in reversed(range(PUSHES)):
+        try:
+            return world.push(cluster)
+        except Mistake as mistake:
+            if not left:
+                raise Mistake(*mistake.findings, Finding(where="", what="all else is there", next_step="run ./inv push")) from None
+            world.tell(f"pushed again, as Pods may still go by what they had: {mistake}")
+    raise AssertionError
 
 
 def _useless(authority: Authority) -> tuple[Component, ...]:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from hardway.chronicle import Diary, Part
+from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, Role, load
 from hardway.pki import declared, issue, kept, succession
 from hardway.pki.declared import Declarations
@@ -128,3 +129,23 @@ def test_what_has_not_expired_is_left_alone(world: Callable[[datetime], World], 
 
     assert done == []
     assert before == {name: here.state.read(name) for name in here.state.glob("pki/**/*")}
+
+
+@pytest.mark.parametrize(("closed", "comes"), [(4, True), (5, False)])
+def test_what_runs_in_pods_is_given_the_time_to_look_again(
+    world: Callable[[datetime], World], done: list[str], closed: int, comes: bool
+) -> None:
+    def push(_: Any) -> int:
+        done.append("push")
+        if done.count("push") <= closed:
+            raise Mistake.at("controller-1", "gate available: still closed")
+        return 7
+
+    here = replace(world(datetime.now(UTC) - timedelta(days=3700)), push=push)
+
+    if comes:
+        assert expired.replace(here) == ALL
+    else:
+        with pytest.raises(Mistake, match=r"gate available: still closed(.|\n)*all else is there; run \./inv push"):
+            expired.replace(here)
+    assert done.count("push") == 5
