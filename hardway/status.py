@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,8 +17,7 @@ from hardway.inventory import Host, Inventory
 from hardway.observed import Observed, UnitState
 from hardway.pki.register import Item, as_found, own_item
 from hardway.plan import compare
-from hardway.preflight import Case
-from hardway.push import objects
+from hardway.push import objects, observe
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
 
@@ -186,17 +184,14 @@ def _own(inventory: Inventory, standing: Standing) -> Iterator[Item]:
 
 def _standing(cluster: Cluster, host: Host, programs: Programs) -> Standing:
     """One host: one command, then its daemons' own answers, each over the network."""
-    mine = installed(cluster.inventory, host)
-    paths = render.paths(cluster.inventory, host, cluster.credentials)
-    began = time.time()
-    seen = cluster.machine(host).observe(paths, [component.unit for component in mine], preflight.asked(cluster.inventory, mine))
-    case = Case(inventory=cluster.inventory, host=host, components=mine, observed=replace(seen, restoring=""), asked=began, now=time.time())
+    case = observe(cluster, host)
+    seen = case.observed
     return Standing(
         host=host,
         observed=seen,
-        daemons=tuple(_daemon(cluster, host, component, seen.units.get(component.unit)) for component in mine),
+        daemons=tuple(_daemon(cluster, host, component, seen.units.get(component.unit)) for component in case.components),
         changes=_changes(cluster, host, seen, programs),
-        findings=preflight.findings([case]),
+        findings=preflight.findings([replace(case, observed=replace(seen, restoring=""))]),
     )
 
 

@@ -47,7 +47,7 @@ class FakeMachine:
     seen: Observed | None
     asked: list[str]
 
-    def observe(self, *_: object) -> Observed:
+    def observe(self, *_: object, **__: object) -> Observed:
         self.asked.append(self.name)
         if self.seen is None:
             raise Mistake.at(self.name, "cannot be reached")

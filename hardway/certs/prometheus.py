@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
-from hardway.certs import public
 from hardway.certs.report import Report
 
 Samples = Iterable[tuple[Mapping[str, str], float]]
@@ -14,11 +12,6 @@ Samples = Iterable[tuple[Mapping[str, str], float]]
 def exposition(report: Report) -> str:
     """The text format: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format."""
     return "".join(line for name, text, samples in _metrics(report) for line in _metric(name, text, samples))
-
-
-def write(path: Path, report: Report) -> None:
-    """Replace the file whole: the collector never reads half of one, and passes over the name that it has until then."""
-    public.write(path, exposition(report))
 
 
 def _metrics(report: Report) -> Iterator[tuple[str, str, Samples]]:

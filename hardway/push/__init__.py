@@ -2,6 +2,6 @@
 
 from hardway.push.gates import closed, wait
 from hardway.push.roll import push, request, settled
-from hardway.push.survey import Survey, survey
+from hardway.push.survey import Survey, observe, survey
 
-__all__ = ["Survey", "closed", "push", "request", "settled", "survey", "wait"]
+__all__ = ["Survey", "closed", "observe", "push", "request", "settled", "survey", "wait"]

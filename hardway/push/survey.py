@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePosixPath
 
 from hardway import preflight, render
@@ -45,18 +46,18 @@ class Survey:
         return sum(len(plan.changes) for plan in self.plans) + len(self.objects)
 
 
+def observe(cluster: Cluster, host: Host, *, verify: bool = False) -> Case:
+    """One host by one command: what it is to carry, what it carries, and what preflight asks of it."""
+    inventory, mine = cluster.inventory, installed(cluster.inventory, host)
+    paths, units = render.paths(inventory, host, cluster.credentials), tuple(component.unit for component in mine)
+    began = time.time()
+    seen = cluster.machine(host).observe(paths, units, preflight.asked(inventory, mine), verify=verify)
+    return Case(inventory=inventory, host=host, components=mine, observed=seen, asked=began, now=time.time())
+
+
 def look(cluster: Cluster, hosts: Iterable[Host], *, verify: bool = False) -> tuple[dict[str, Observed], tuple[Finding, ...]]:
     """Observe hosts, one command each; and everything that stands against a push to them, also why one did not answer."""
-    inventory = cluster.inventory
-
-    def observe(host: Host) -> Case:
-        mine = installed(inventory, host)
-        paths, units = render.paths(inventory, host, cluster.credentials), tuple(component.unit for component in mine)
-        began = time.time()
-        seen = cluster.machine(host).observe(paths, units, preflight.asked(inventory, mine), verify=verify)
-        return Case(inventory=inventory, host=host, components=mine, observed=seen, asked=began, now=time.time())
-
-    answers = attempt(hosts, observe, AT_ONCE).values()
+    answers = attempt(hosts, partial(observe, cluster, verify=verify), AT_ONCE).values()
     cases = [answer for answer in answers if not isinstance(answer, Failure)]
     failed = [finding for answer in answers if isinstance(answer, Failure) for finding in answer.error.findings]
     return {case.host.name: case.observed for case in cases}, (*failed, *preflight.findings(cases))

@@ -41,9 +41,10 @@ def replace(world: World) -> tuple[str, ...]:
                 each(component.hosts(world.inventory), partial(_stop, cluster, component), AT_ONCE)
             changes = _pushed(world, cluster)
         with world.phase(named, STEP, "prove"):
+            patient = dataclasses.replace(world, fast=False)  # who would be restarted for pace has just been started
             for one in sorted(gone, key=lambda one: one.authority != PODS):
                 for step in (Step.PREPARE, Step.SWITCH):
-                    prove(dataclasses.replace(world, fast=False), one, cluster, step)
+                    prove(patient, one, cluster, step)
     world.tell(f"{named}: replaced at once, by {changes} changes")
     return tuple(one.authority for one in gone)
 

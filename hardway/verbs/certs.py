@@ -55,8 +55,8 @@ def certs(c: Context, json: str = "", html: str = "", prometheus: str = "", host
     For cron: exits 1 if something is wrong, has expired or is about to, or is served differently; 3 if nothing is wrong but
     a host or a port did not answer; 0 if all is well. It changes nothing.
     """
-    from hardway.certs import prometheus as exposition
     from hardway.certs import public
+    from hardway.certs.prometheus import exposition
 
     session = Session.open(c)
     warn = timedelta(days=_number("--warn-days", warn_days)) if warn_days else None
@@ -65,7 +65,7 @@ def certs(c: Context, json: str = "", html: str = "", prometheus: str = "", host
         report = look(session, warn, some)
         session.left_alone(some, tell)
     if prometheus:
-        exposition.write(Path(prometheus), report)
+        public.write(Path(prometheus), exposition(report))
     if html:
         public.write(Path(html), _page(session, report))
     if json:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hardway.certs.prometheus import _escaped, exposition, write
+from hardway.certs.prometheus import _escaped, exposition
+from hardway.certs.public import write
 from hardway.certs.report import Report
 from hardway.desired import Shown
 from hardway.errors import Mistake
@@ -54,7 +55,7 @@ def test_the_file_is_replaced_whole_and_can_be_read_by_the_collector(report: Ask
     path = tmp_path / "hardway.prom"
     path.write_text("old")
     with path.open() as reading:
-        write(path, report())
+        write(path, exposition(report()))
 
         assert reading.read() == "old"  # who has begun to read goes on with the old one
     assert path.read_text() == exposition(report())
@@ -64,4 +65,4 @@ def test_the_file_is_replaced_whole_and_can_be_read_by_the_collector(report: Ask
 
 def test_a_place_that_cannot_be_written_is_a_mistake(report: Ask, tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="cannot be written"):
-        write(tmp_path / "none" / "x.prom", report())
+        write(tmp_path / "none" / "x.prom", exposition(report()))
