@@ -57,7 +57,7 @@ class Trial:
         assert lab is not None
         return lab
 
-    def container(self, host: int = 0) -> Place:
+    def place(self, host: int = 0) -> Place:
         return Place(lab=self.lab, name=self.inventory.hosts[host].name)
 
     def states(self) -> list[str]:
@@ -66,7 +66,7 @@ class Trial:
     def wait(self, ask: Callable[[], bool], within: float = 60) -> None:
         deadline = time.monotonic() + within
         while not ask():
-            assert time.monotonic() < deadline, self.container().directory.joinpath("console.log").read_text()
+            assert time.monotonic() < deadline, self.place().directory.joinpath("console.log").read_text()
             time.sleep(0.05)
 
 
@@ -166,7 +166,7 @@ def test_containerd_can_make_control_groups_and_nobody_before_it(shared: Trial) 
 
 def test_two_hosts_have_different_machine_ids_and_no_shared_control_group(shared: Trial) -> None:
     assert shared.ssh("cat /etc/machine-id", 0) != shared.ssh("cat /etc/machine-id", 1)
-    for group, other in zip(shared.container(0).groups, shared.container(1).groups, strict=True):
+    for group, other in zip(shared.place(0).groups, shared.place(1).groups, strict=True):
         mine, theirs = cgroups.processes(group), cgroups.processes(other)
         assert mine, group
         assert theirs, other
@@ -183,7 +183,7 @@ def test_known_hosts_has_every_host_and_the_keys_are_private(shared: Trial) -> N
 
 def test_a_second_up_starts_nothing_and_writes_nothing(shared: Trial) -> None:
     def look() -> tuple[object, ...]:
-        keepers = [shared.container(n).keeper for n in range(2)]
+        keepers = [shared.place(n).keeper for n in range(2)]
         return keepers, (shared.state / "known_hosts").stat(), shared.ssh("systemctl show --value --property=UserspaceTimestampMonotonic")
 
     before = look()
@@ -230,17 +230,17 @@ def test_a_lab_of_another_directory_is_not_touched(shared: Trial, tmp_path: Path
 
 def test_a_reboot_comes_back_with_the_disk_and_a_clean_network(single: Trial) -> None:
     single.up()
-    keeper = single.container().keeper
+    keeper = single.place().keeper
     single.ssh("echo kept >/root/file; ip link add left type bridge")
     boot = single.ssh("systemctl show --value --property=UserspaceTimestampMonotonic")
 
     subprocess.run([*hosts.ssh(single.inventory.hosts[0], single.state), "systemctl reboot"], check=False, capture_output=True)
 
-    log = single.container().directory / "console.log"
+    log = single.place().directory / "console.log"
     single.wait(lambda: "lab: reboot" in log.read_text() and single.states() == ["up"])
     assert single.ssh("systemctl show --value --property=UserspaceTimestampMonotonic") != boot
     assert single.ssh("cat /root/file; ls /sys/class/net | tr '\\n' ' '") == "kept\neth0 lo"
-    assert single.container().keeper == keeper
+    assert single.place().keeper == keeper
 
 
 def test_a_host_that_was_switched_off_is_started_by_the_next_up(single: Trial) -> None:
@@ -255,7 +255,7 @@ def test_a_host_that_was_switched_off_is_started_by_the_next_up(single: Trial) -
 
 def test_a_host_whose_keeper_died_alone_is_started_once_more_not_twice(single: Trial) -> None:
     single.up()
-    container = single.container()
+    container = single.place()
     assert container.keeper is not None
     os.kill(container.keeper.pid, signal.SIGKILL)
     single.wait(lambda: container.keeper is None)
@@ -271,7 +271,7 @@ def test_a_host_whose_keeper_died_alone_is_started_once_more_not_twice(single: T
 def test_what_the_machines_own_reboot_leaves_is_booted_again(single: Trial) -> None:
     single.up()
     single.ssh("echo kept >/root/file; sync")
-    lab, container = single.lab, single.container()
+    lab, container = single.lab, single.place()
     container.stop()
     for group in lab.cgroups:
         cgroups.remove(group)
@@ -286,12 +286,12 @@ def test_what_the_machines_own_reboot_leaves_is_booted_again(single: Trial) -> N
 def test_a_bridge_that_was_removed_is_made_again_and_joined(single: Trial) -> None:
     single.up()
     network.remove(network.device(single.inventory.cluster))
-    keeper = single.container().keeper
+    keeper = single.place().keeper
 
     single.up()
 
     assert single.ssh("hostname") == "controller-1"
-    assert single.container().keeper == keeper
+    assert single.place().keeper == keeper
 
 
 def test_a_lab_whose_state_was_deleted_is_made_anew_and_removed_whole(single: Trial) -> None:
@@ -327,13 +327,13 @@ def test_a_host_whose_image_was_lost_with_the_cache_boots_from_a_new_one(
 
 def test_a_new_neighbour_is_known_to_a_running_host(single: Trial) -> None:
     single.up()
-    keeper = single.container().keeper
+    keeper = single.place().keeper
     two = single.with_hosts(2)
 
     two.up()
 
     assert single.ssh("getent hosts controller-2").split()[1] == "controller-2"
-    assert single.container().keeper == keeper
+    assert single.place().keeper == keeper
 
     single.up()
     assert "controller-2: is no longer in the inventory, and left alone; `lab.down` removes it" in single.said
@@ -359,7 +359,7 @@ def test_an_up_that_is_killed_is_finished_by_the_next(single: Trial) -> None:
     single.up()
 
     assert single.ssh("hostname") == "controller-1"
-    assert len([pid for pid in cgroups.processes(single.container().groups[0]) if comm(pid) == "systemd-nspawn"]) == 1
+    assert len([pid for pid in cgroups.processes(single.place().groups[0]) if comm(pid) == "systemd-nspawn"]) == 1
 
 
 def test_a_lab_whose_owner_is_gone_is_reaped_and_no_other(single: Trial, shared: Trial) -> None:
@@ -393,7 +393,7 @@ def test_a_directory_on_an_overlay_gets_a_copy_instead(single: Trial, tmp_path: 
     single.state = tmp_path / "merged" / "state"
     try:
         single.up()
-        assert (single.container().directory / "copy").is_dir()
+        assert (single.place().directory / "copy").is_dir()
         assert single.ssh("systemctl is-system-running --wait") == "running"
         single.ssh("mkdir -p /var/lib/hardway/store && echo x >/var/lib/hardway/store/f && ln /var/lib/hardway/store/f /usr/local/bin/f")
         single.down()

@@ -52,13 +52,13 @@ def test_a_vm_is_a_debian_machine_with_a_kernel_of_its_own(vm: Trial) -> None:
     assert vm.ssh(BOOT) == before
 
     # The disk outlives a reboot, a power cut and an end; a reboot leaves the keeper and the names of neighbours.
-    keeper = vm.container().keeper
+    keeper = vm.place().keeper
     vm.ssh("echo kept >/root/file; sync")
     subprocess.run([*hosts.ssh(vm.inventory.hosts[0], vm.state), "systemctl reboot"], check=False, capture_output=True)
     vm.wait(lambda: booted_again(vm, before), within=hosts.PATIENCE["qemu"])
-    assert (vm.container().keeper, vm.ssh("cat /root/file")) == (keeper, "kept")
+    assert (vm.place().keeper, vm.ssh("cat /root/file")) == (keeper, "kept")
     assert vm.ssh("getent hosts controller-2").split()[1] == "controller-2"
-    vm.container().stop()
+    vm.place().stop()
     assert vm.states()[0] == "down"
     two.up()
     assert vm.ssh("cat /root/file") == "kept"
@@ -76,7 +76,7 @@ def booted_again(trial: Trial, before: str) -> bool:
 def test_a_vm_whose_owner_is_gone_is_reaped_whole(vm: Trial) -> None:
     owner = subprocess.Popen(["sleep", "1000"])
     vm.up(owner=owner.pid)
-    assert any(f"ifname={vm.container().device}," in argv(pid) for pid in cgroups.processes(vm.container().groups[0]))
+    assert any(f"ifname={vm.place().device}," in argv(pid) for pid in cgroups.processes(vm.place().groups[0]))
     owner.kill()
     owner.wait()
 
