@@ -12,7 +12,14 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hardway.pki.request import Request
@@ -74,6 +81,13 @@ class Pair:
         if not isinstance(key, Key):
             raise UnreadableError("its key is neither EC nor RSA")
         return self.with_key(key)
+
+    def closed(self, passphrase: bytes) -> Pair:
+        """The same with its key sealed."""
+        if self.key is None:
+            return self
+        sealed = self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
+        return replace(self, key=None, sealed=sealed)
 
     @property
     def certificate_pem(self) -> bytes:

@@ -11,7 +11,6 @@ from cryptography import x509
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
@@ -40,8 +39,7 @@ def _sealed(declarations: Declarations, state: State, passphrase: bytes, apart: 
         for generation, pair in kept.generations(state, declared.authority).items():
             if declared.signs_in:
                 yield f"{generation.file}: stays as it is: a daemon signs with it, and its hosts have it too"
-            elif pair.key:
-                secret = pair.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
+            elif pair.key and (secret := pair.closed(passphrase).sealed):
                 yield _put(state, generation.file, pair, secret, apart)
             elif pair.sealed and apart and not state.path(kept.apart(generation.file)).exists():
                 yield _put(state, generation.file, pair, pair.sealed, apart)

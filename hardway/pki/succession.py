@@ -67,20 +67,37 @@ def retired(state: State, authority: str) -> Mapping[Generation, Pair]:
     return {one: pair for one, pair in found.items() if pair.key or pair.sealed or state.path(kept.apart(_retired(one))).is_symlink()}
 
 
-def prepare(authority: Authority, inventory: Inventory, state: State, now: datetime) -> Generation:
-    """Make the next generation. It signs nothing yet."""
+def prepare(authority: Authority, inventory: Inventory, state: State, now: datetime, unlock: kept.Unlock = kept.locked) -> Generation:
+    """Make the next generation, its key under the same passphrase if the older one's is. It signs nothing yet."""
     name = authority.authority
     signer = trust(state, name).signer
-    if kept.generations(state, name)[signer].chain:
+    there = kept.generations(state, name)[signer]
+    if there.chain:
         what = f"{signer.common_name} is below an authority of yours, so the next one is yours to make"
         step = f"put it there as authority-{kept.next_name([signer.name], now)}.pem with its chain, and run this again"
         raise Mistake.at(str(state.path(f"pki/{name}")), what, step)
+    passphrase = _passphrase(state, signer, there, unlock)
     with state.locked():
         taken = [one.name for kind in _KINDS for one in kept.generations(state, name, kind)]
         generation = kept.next_name(taken, now)
         made = root(f"{authority.common_name}-{generation}", keys=inventory.keys, days=authority.days, now=now)
-        state.write(f"pki/{name}/authority-{generation}.pem", made.pem)
+        sealed = None if passphrase is None else made.closed(passphrase).sealed
+        state.write(f"pki/{name}/authority-{generation}.pem", made.certificate_pem + sealed if sealed else made.pem)
     return kept.generation(name, generation, made)
+
+
+def _passphrase(state: State, signer: Generation, there: Pair, unlock: kept.Unlock) -> bytes | None:
+    """What seals the older key; None if nothing does, or if it is lost. One that is elsewhere has to be brought."""
+    if there.key or not (there.sealed or state.path(kept.apart(signer.file)).is_symlink()):
+        return None
+    given = []
+
+    def noted(what: str) -> bytes:
+        given.append(unlock(what))
+        return given[0]
+
+    kept.opened(state, signer.file, there, "the next generation, which is sealed as it is", noted)
+    return given[0]
 
 
 def switch(

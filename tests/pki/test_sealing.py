@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from hardway.desired import Text
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
-from hardway.pki import issue, kept, sealing
+from hardway.pki import issue, kept, sealing, succession
 from hardway.pki.credentials import credentials
-from hardway.pki.declared import Declarations
+from hardway.pki.declared import Authority, Declarations
 from hardway.pki.pair import Pair, new_key, private_pem, root
 from hardway.pki.strangers import strangers
 from hardway.state import State
@@ -41,6 +41,10 @@ def ensure(declarations: Declarations, inventory: Inventory, state: State, now: 
 
 def never(what: str) -> bytes:
     raise AssertionError(what)
+
+
+def kubernetes(declarations: Declarations) -> Authority:
+    return next(one for one in declarations.authorities if one.authority == "kubernetes")
 
 
 def authority(now: datetime, name: str = "kubernetes") -> str:
@@ -321,3 +325,46 @@ def test_what_cannot_be_an_authority_is_refused_and_nothing_is_written(  # noqa:
         sealing.adopt(declarations, inventory, fresh, "kubernetes", given(tmp_path, *parts(corporate, now)), now)
 
     assert fresh.glob("**/*") == ()
+
+
+def test_the_next_generation_of_a_sealed_authority_is_sealed_by_the_same_passphrase(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime
+) -> None:
+    sealing.seal(declarations, state, SECRET)
+    one = kubernetes(declarations)
+
+    new = succession.prepare(one, inventory, state, now, lambda _: SECRET)
+
+    assert state.read(new.file).count(b"PRIVATE KEY") == 2  # of one that is encrypted: its begin and its end
+    assert b"BEGIN ENCRYPTED PRIVATE KEY" in state.read(new.file)
+    assert succession.switch(one, inventory, state, now, unlock=lambda _: SECRET)
+    assert succession.trust(state, "kubernetes").signer == new
+
+
+@pytest.mark.parametrize("unlock", [kept.locked, lambda _: b"another"], ids=["none", "a wrong one"])
+def test_without_its_passphrase_a_sealed_authority_gets_no_next_generation(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime, unlock: kept.Unlock
+) -> None:
+    sealing.seal(declarations, state, SECRET)
+    before = state.glob("pki/kubernetes/authority-*")
+
+    with pytest.raises(Mistake):
+        succession.prepare(kubernetes(declarations), inventory, state, now, unlock)
+
+    assert state.glob("pki/kubernetes/authority-*") == before
+
+
+def test_a_sealed_authority_whose_key_is_elsewhere_gets_no_next_generation_that_lies_open(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime, tmp_path: Path
+) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    sealing.seal(declarations, state, SECRET, stick)
+    away = stick.rename(tmp_path / "drawer")
+
+    with pytest.raises(Mistake, match="wanted for the next generation"):
+        succession.prepare(kubernetes(declarations), inventory, state, now, lambda _: SECRET)
+
+    away.rename(stick)
+    new = succession.prepare(kubernetes(declarations), inventory, state, now, lambda _: SECRET)
+    assert b"BEGIN ENCRYPTED PRIVATE KEY" in state.read(new.file)
