@@ -41,3 +41,7 @@ class LockedError(Mistake):
 
 class Retreat(Mistake):
     """A unit did not come up with its new files, so its host has gone back to those before."""
+
+
+class Unready(Mistake):
+    """All is pushed but what comes after it: what runs in Pods was not seen to be ready."""

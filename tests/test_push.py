@@ -12,7 +12,7 @@ import pytest
 
 from hardway.components import etcd
 from hardway.desired import Answer, Blob, Component, Content, File, Gate, Live, Manifest, Part, Pickup, Roll, Secret, Text, Use
-from hardway.errors import Finding, Mistake, Retreat
+from hardway.errors import Finding, Mistake, Retreat, Unready
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
 from hardway.plan import Change, Plan, compare
@@ -121,6 +121,16 @@ def test_what_is_in_the_cluster_alone_is_put_there_before_anybody_waits_for_any_
 
     puts = ["controller-1 puts x/one", "controller-1 puts x/two"]
     assert cluster.seen == ["lock 0 for push", *puts, "controller-1 is asked", "controller-1 is asked", "unlock"]
+
+
+def test_what_is_in_the_cluster_alone_and_does_not_come_up_is_told_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = Change(component="x", action="create", what="x", why="", manifest=Manifest(object={"kind": "X", "metadata": {"name": "x"}}))
+    survey = Survey(observed={}, parts={}, plans=(), objects=(change,), texts={})
+    gates = Roll(gates=(Gate(name="up", ask=lambda *_: "no Pod is ready", within=0),))
+    monkeypatch.setattr(roll, "ALL", (Component(name="x", roll=gates),))
+
+    with pytest.raises(Unready, match="no Pod is ready"):
+        push(cast("Cluster", FakeCluster()), survey, lambda _: None)
 
 
 def test_the_leader_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from hardway.components import ALL
 from hardway.desired import Blob, Component, Live, Text
-from hardway.errors import Finding, Mistake, Retreat
+from hardway.errors import Finding, Mistake, Retreat, Unready
 from hardway.inventory import Host
 from hardway.observed import Observed
 from hardway.plan import INTERRUPTED, LEFTOVERS, Plan, digest
@@ -65,12 +65,20 @@ def push(cluster: Cluster, found: Survey, tell: Tell, *, parallel: int = 0) -> N
             _roll(cluster, component, [p for p in plans if p.changes], found, tell)
             if mine and not component.joins:
                 objects.put(cluster, mine, tell)
-        for component in ALL:  # nothing but objects: they come up side by side, and a controller's API is what is asked
-            if not component.on and any(change.component == component.name for change in found.objects):
-                _pass(cluster, component, cluster.inventory.on("controller")[0], tell)
+        _come_up(cluster, found, tell)
         leftovers = [p for p in (plan.of(LEFTOVERS) for plan in concerned) if p.changes]
         _everywhere([p.host for p in leftovers], lambda host: _apply(cluster, next(p for p in leftovers if p.host == host), tell))
         objects.put(cluster, [c for c in found.objects if c.component == LEFTOVERS], tell)
+
+
+def _come_up(cluster: Cluster, found: Survey, tell: Tell) -> None:
+    """What is nothing but objects comes up side by side, and a controller's API is what is asked."""
+    for component in ALL:
+        if not component.on and any(change.component == component.name for change in found.objects):
+            try:
+                _pass(cluster, component, cluster.inventory.on("controller")[0], tell)
+            except Mistake as mistake:
+                raise Unready(*mistake.findings) from mistake
 
 
 def _everywhere(hosts: Sequence[Host], do: Callable[[Host], object]) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 
 from hardway.components import ALL
 from hardway.desired import Component
-from hardway.errors import Finding, Mistake
+from hardway.errors import Unready
 from hardway.inventory import Host
 from hardway.pki import succession
 from hardway.pki.declared import Authority
@@ -20,7 +20,6 @@ from hardway.rotate.steps import AT_ONCE, World
 
 STEP = "replace"  # the only one
 PODS = "kubernetes"  # proved first: what the others are proved by runs in Pods, which believe nobody before they know its successor
-PUSHES = 5  # each waits at its gates
 
 
 def replace(world: World) -> tuple[str, ...]:
@@ -39,26 +38,29 @@ def replace(world: World) -> tuple[str, ...]:
         with world.phase(named, STEP, "push"):
             for component in dict.fromkeys(component for one in gone for component in _useless(one)):
                 each(component.hosts(world.inventory), partial(_stop, cluster, component), AT_ONCE)
-            changes = _pushed(world, cluster)
+            unready = _push(world, cluster, pods=any(one.authority == PODS for one in gone))
         with world.phase(named, STEP, "prove"):
             patient = dataclasses.replace(world, fast=False)  # who would be restarted for pace has just been started
             for one in sorted(gone, key=lambda one: one.authority != PODS):
                 for step in (Step.PREPARE, Step.SWITCH):
                     prove(patient, one, cluster, step)
-    world.tell(f"{named}: replaced at once, by {changes} changes")
+                if unready:
+                    world.push(cluster)
+                    unready = False
+    world.tell(f"{named}: replaced at once")
     return tuple(one.authority for one in gone)
 
 
-def _pushed(world: World, cluster: Cluster) -> int:
-    """Pods go by the bundle that they have until they look again, in five minutes: so long their gates stay closed, and a push says so."""
-    for left in reversed(range(PUSHES)):
-        try:
-            return world.push(cluster)
-        except Mistake as mistake:
-            if not left:
-                raise Mistake(*mistake.findings, Finding(where="", what="all else is there", next_step="run ./inv push")) from None
-            world.tell(f"pushed again, as Pods may still go by what they had: {mistake}")
-    raise AssertionError
+def _push(world: World, cluster: Cluster, *, pods: bool) -> bool:
+    """Whether a part of it has to wait until Pods have followed: they go by the bundle that they have for five minutes."""
+    try:
+        world.push(cluster)
+    except Unready as unready:
+        if not pods:
+            raise
+        world.tell(f"goes on, as Pods still go by what they had: {unready}")
+        return True
+    return False
 
 
 def _useless(authority: Authority) -> tuple[Component, ...]:
@@ -80,7 +82,7 @@ def _succeed(world: World, authority: Authority) -> None:
     name, now = authority.authority, datetime.now(UTC)
     old = succession.trust(world.state, name).signer
     if succession.done(world.state, name) is None:
-        succession.prepare(authority, world.inventory, world.state, now)
+        succession.prepare(authority, world.inventory, world.state, now, world.unlock)
     files = succession.switch(authority, world.inventory, world.state, now, unlock=world.unlock)
     succession.finish(world.state, name)
     succession.forget(world.state, name)

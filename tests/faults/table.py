@@ -68,7 +68,6 @@ FAULTS: Mapping[int, Fault] = {
     19: Fault(
         "an authority that has expired",
         "certificates are refused, with what to do; `./inv rotate.authority` replaces it at once, with all others that have expired",
-        "all daemons were seen to come back so, but not yet the whole command to its end, for which Pods have to follow",
     ),
     20: Fault("clocks that differ", "told from 2 s on, refused from 30 s on; what is issued is good five minutes ago"),
     21: Fault("one etcd member is lost with its data", "told, no other is touched", "mended by a snapshot put back, not by a member added"),

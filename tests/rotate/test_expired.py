@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from hardway.chronicle import Diary, Part
-from hardway.errors import Mistake
+from hardway.errors import Finding, Mistake, Unready
 from hardway.inventory import Host, Inventory, Role, load
 from hardway.pki import declared, issue, kept, succession
 from hardway.pki.declared import Declarations
@@ -132,21 +132,41 @@ def test_what_has_not_expired_is_left_alone(world: Callable[[datetime], World], 
     assert before == {name: here.state.read(name) for name in here.state.glob("pki/**/*")}
 
 
-@pytest.mark.parametrize(("closed", "comes"), [(4, True), (5, False)])
-def test_what_runs_in_pods_is_given_the_time_to_look_again(
-    world: Callable[[datetime], World], done: list[str], closed: int, comes: bool
-) -> None:
+def unready_at_first(done: list[str]) -> Callable[[Any], int]:
     def push(_: Any) -> int:
         done.append("push")
-        if done.count("push") <= closed:
-            raise Mistake.at("controller-1", "gate available: still closed")
+        if done.count("push") == 1:
+            raise Unready(Finding(where="controller-1: gate available", what="still closed"))
         return 7
 
-    here = replace(world(datetime.now(UTC) - timedelta(days=3700)), push=push)
+    return push
 
-    if comes:
-        assert expired.replace(here) == ALL
-    else:
-        with pytest.raises(Mistake, match=r"gate available: still closed(.|\n)*all else is there; run \./inv push"):
-            expired.replace(here)
-    assert done.count("push") == 5
+
+def test_what_runs_in_pods_is_pushed_to_the_end_once_they_have_followed(world: Callable[[datetime], World], done: list[str]) -> None:
+    here = replace(world(datetime.now(UTC) - timedelta(days=3700)), push=unready_at_first(done))
+
+    assert expired.replace(here) == ALL
+
+    first, *followed = done[done.index("push") :]
+    assert (first, followed[:3]) == ("push", ["prepare kubernetes", "switch kubernetes", "push"])
+    assert done.count("push") == 2
+
+
+def test_pods_that_have_nothing_to_follow_are_not_waited_for(world: Callable[[datetime], World], done: list[str]) -> None:
+    here = replace(world(datetime.now(UTC) - timedelta(days=3700)), push=unready_at_first(done))
+    kubernetes = next(one for one in DECLARED.wanted(INVENTORY) if one.authority == "kubernetes")
+    expired._succeed(here, kubernetes)  # by hand: it alone has not expired
+
+    with pytest.raises(Unready, match="gate available: still closed"):
+        expired.replace(here)
+
+
+def test_what_goes_wrong_on_a_host_is_told_at_once(world: Callable[[datetime], World], done: list[str]) -> None:
+    def push(_: Any) -> int:
+        done.append("push")
+        raise Mistake.at("controller-1", "is broken")
+
+    with pytest.raises(Mistake, match="is broken"):
+        expired.replace(replace(world(datetime.now(UTC) - timedelta(days=3700)), push=push))
+
+    assert done.count("push") == 1
