@@ -17,7 +17,7 @@ LAYERS = [
     {"observed"},
     {"desired"},
     {"state"},
-    {"chronicle", "pki", "pod_ranges"},
+    {"chronicle", "people", "pki", "pod_ranges"},
     {"components"},
     {"render"},
     {"plan", "preflight"},

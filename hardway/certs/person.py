@@ -13,8 +13,10 @@ from hardway import render
 from hardway.desired import Secret, Template
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
+from hardway.people import Access
 from hardway.pki import issue, kept, tls
 from hardway.pki.credentials import Credentials
+from hardway.pki.pair import Pair
 from hardway.remote.cluster import Cluster
 from hardway.remote.http import Client
 from hardway.state import State
@@ -51,7 +53,20 @@ def issued(person: Person, state: State, now: datetime, unlock: kept.Unlock = ke
     """Certificate and key, which state/ does not keep."""
     if why := list(person.refused()):
         raise Mistake.at("kubeconfig", "; ".join(why))
-    return issue.short_lived(state, "kubernetes", person.user, person.group, int(person.lifetime.total_seconds() // 60), now, unlock)
+    minutes = int(person.lifetime.total_seconds() // 60)
+    return issue.short_lived(state, "kubernetes", person.user, person.group, minutes, now, unlock, newest=True)
+
+
+def access(person: Person, pair: Secret, credentials: Credentials) -> Access:
+    """What is written down of it: no key."""
+    made = Pair.parse(pair.data)
+    return Access(
+        user=person.user,
+        fingerprint=tls.fingerprint(pair),
+        signer=made.issuer,
+        believes=tuple(one.common_name for one in credentials.trusts["kubernetes"].trusted),
+        until=made.certificate.not_valid_after_utc,
+    )
 
 
 def kubeconfig(inventory: Inventory, credentials: Credentials, person: Person, pair: Secret) -> Secret:

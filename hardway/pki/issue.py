@@ -104,12 +104,18 @@ def short_lived(  # noqa: PLR0913, PLR0917 - whose, by whom, until when
     minutes: int,
     now: datetime,
     unlock: kept.Unlock = kept.locked,
+    *,
+    newest: bool = False,
 ) -> Secret:
-    """A client certificate with its key that is never written: for one errand, such as the first administrator's binding."""
+    """A client certificate with its key that is never written: for one errand, such as the first administrator's binding.
+
+    By the generation that signs; or by the newest one that is trusted, so that it is good beyond a rotation that is under way.
+    """
     found = kept.generations(state, authority)
     if not found:
         raise Mistake.at(state.where(f"pki/{authority}"), "no authority is here", kept.RESTORE)
-    generation = kept.trust(found, kept.leaves(state, authority).values()).signer
+    trust = kept.trust(found, kept.leaves(state, authority).values())
+    generation = trust.trusted[-1] if newest else trust.signer
     signer = kept.opened(state, generation.file, found[generation], f"a certificate of {common_name}", unlock)
     request = Request(
         authority=authority, certificate="short-lived", common_name=common_name, organization=organization, usages=("client",)

@@ -10,6 +10,8 @@ from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.remote.cluster import Cluster
 
+TOKENS = "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fservice-account-token"
+
 
 def got(cluster: Cluster, path: str, *, host: Host | None = None) -> Any:
     """What is there, by one host's API server or through the endpoint."""

@@ -17,12 +17,13 @@ from hardway.pki.succession import Step
 from hardway.pki.trust import Generation
 from hardway.remote.cluster import Cluster
 from hardway.restart import restart
-from hardway.rotate import believed, needed, signing
+from hardway.rotate import believed, needed, signing, used
 from hardway.rotate.doors import shown_by
 from hardway.rotate.steps import Course, World, bring, walk
 from hardway.state import State
 
 NEVER = frozenset({"etcd", "kube-apiserver"})
+PEOPLES = "kubernetes"  # signs for people, and their kubeconfigs believe it
 EFFECT = 60.0  # seconds until others do as they are told
 ERRAND = timedelta(minutes=30)  # what a probe's certificate is good for
 
@@ -82,16 +83,28 @@ def _take(world: World, authority: Authority, step: Step) -> None:
     name, now = authority.authority, datetime.now(UTC)
     match step:
         case Step.PREPARE:
-            made = succession.prepare(authority, world.inventory, world.state, now)
+            made = succession.prepare(authority, world.inventory, world.state, now, world.unlock)
             world.tell(f"{name}: prepare: {made.common_name} is made, and will be trusted beside the older one")
         case Step.SWITCH:
+            _refuse_blind(world, name, now)
             files = succession.switch(authority, world.inventory, world.state, now, unlock=world.unlock)
             world.tell(f"{name}: switch: {len(files)} certificates are issued by the new generation")
         case Step.FINISH:
             with world.cluster() as cluster:
-                needed.refuse_if_needed(cluster, authority, cluster.credentials.trusts[name])
+                trust = cluster.credentials.trusts[name]
+                needed.refuse_if_needed(cluster, authority, trust)
+                if name == PEOPLES:
+                    used.refuse(used.certificates(cluster, world.state, trust, now), world.tell, cut_off=world.cut_off)
             gone = succession.finish(world.state, name)
             world.tell(f"{name}: finish: {', '.join(one.common_name for one in gone)} will be trusted no more")
+
+
+def _refuse_blind(world: World, name: str, now: datetime) -> None:
+    """People whose kubeconfigs would not believe an API server any more, as soon as it shows what the new generation has signed."""
+    if name == PEOPLES:
+        with world.cluster() as cluster:
+            newest = cluster.credentials.trusts[name].trusted[-1].common_name
+            used.refuse(used.believers(cluster, world.state, newest, now), world.tell, cut_off=world.cut_off)
 
 
 def prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> None:

@@ -10,15 +10,15 @@ from typing import Any
 from urllib.parse import quote
 
 from hardway.components import etcd, kube_apiserver
-from hardway.errors import Finding, Mistake
+from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.pki import succession
 from hardway.pki.succession import Step
 from hardway.remote.cluster import Cluster
-from hardway.rotate import tokens
+from hardway.rotate import tokens, used
 from hardway.rotate.asking import got
 from hardway.rotate.believed import until_all
-from hardway.rotate.steps import Course, Tell, World, walk
+from hardway.rotate.steps import Course, World, walk
 
 ACCOUNT, SECRETS = "service-account", "encryption"
 JWKS = "/openid/v1/jwks"
@@ -58,29 +58,23 @@ def _take(world: World, name: str, refresh: bool, step: Step) -> None:
             with world.cluster() as cluster:
                 if refresh:
                     tokens.refresh(cluster, world.tell)
-                _refuse_if_needed(cluster, name, world.tell)
+                _refuse_if_needed(world, cluster, name)
             gone = succession.finish_key(world.state, name)
             world.tell(f"{name}: finish: {', '.join(file.rpartition('/')[2] for file in gone)} will be known no more")
 
 
-def _refuse_if_needed(cluster: Cluster, name: str, tell: Tell) -> None:
+def _refuse_if_needed(world: World, cluster: Cluster, name: str) -> None:
     if name == SECRETS:
         newest = cluster.credentials.encryption_keys[0].name
         old = sorted({used for used in _prefixes(cluster) if used != newest})
         if old:
             raise Mistake.at("etcd", f"some of what it holds is encrypted by {', '.join(old)}", "run it again: it rewrites them first")
         return
-    findings = [
-        Finding(
-            where=one,
-            what="holds a token that the older key has signed",
-            next_step="kubelet brings a new one within an hour; --refresh-tokens restarts it",
-        )
-        for one in tokens.old(cluster)
-    ]
-    if findings:
+    if findings := tuple(tokens.old(cluster)):
         raise Mistake(*findings)
-    until_all({"Pods": partial(tokens.unread, cluster)}, within=WITHIN, tell=tell)
+    until_all({"Pods": partial(tokens.unread, cluster)}, within=WITHIN, tell=world.tell)
+    pair = next(one for one in world.declarations.key_pairs if one.key_pair == name)
+    used.refuse(used.tokens(cluster, pair, datetime.now(UTC)), world.tell, cut_off=world.cut_off)
 
 
 # ServiceAccount tokens

@@ -13,7 +13,7 @@ from hardway.pki.declared import Authority
 from hardway.pki.pair import certificates
 from hardway.pki.trust import Trust
 from hardway.remote.cluster import Cluster
-from hardway.rotate.asking import got
+from hardway.rotate.asking import TOKENS, got
 
 # Where an object of the cluster says whom the API servers are to believe; for each, how its places are found.
 BUNDLES: Mapping[str, str] = {
@@ -22,7 +22,6 @@ BUNDLES: Mapping[str, str] = {
     "/apis/apiregistration.k8s.io/v1/apiservices": "API service",
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": "conversion webhook",
 }
-TOKENS = "/api/v1/secrets?fieldSelector=type%3Dkubernetes.io%2Fservice-account-token"
 EMBEDDED = re.compile(r"certificate-authority-data:\s*(\S+)")
 CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 

@@ -47,6 +47,7 @@ class World:
     tell: Tell
     phase: Phase = unwritten
     fast: bool = False  # idle clients are restarted where their timers would be waited for
+    cut_off: bool = False  # nobody is waited for who uses what the older one has signed, beyond hosts and Pods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

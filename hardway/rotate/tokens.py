@@ -1,10 +1,10 @@
-"""The ServiceAccount tokens that Pods hold: by which key each is signed, and how they come by new ones."""
+"""The ServiceAccount tokens that Pods and Secrets hold: by which key each is signed, and how they come by new ones."""
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import Callable, Mapping
+from base64 import b64decode, urlsafe_b64decode
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -13,11 +13,12 @@ from typing import Any
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.remote.cluster import Cluster
-from hardway.rotate.asking import got
+from hardway.rotate.asking import TOKENS, got
 from hardway.rotate.believed import until_all
 
 Tell = Callable[[str], None]
 
+OLD = "holds a token that the older key has signed"
 ROLLED = 300.0  # seconds that a workload may take to replace its Pods
 RESTARTED = "kubectl.kubernetes.io/restartedAt"  # as `kubectl rollout restart` does it
 KINDS = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
@@ -53,13 +54,19 @@ def issued(cluster: Cluster, host: Host) -> str:
 
 
 def key(header: str) -> str:
-    """The id of the key that has signed a token, by the token's first part."""
-    return str(json.loads(base64.urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"])
+    """The id of the key that has signed a token, by the token's first part; empty if it names none."""
+    return str(json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4))).get("kid", ""))
 
 
-def old(cluster: Cluster) -> tuple[str, ...]:
-    """The Pods that hold a token of another key than the one that signs now."""
-    return tuple(sorted(f"Pod {one['metadata']['namespace']}/{one['metadata']['name']}" for one in _holders(cluster)))
+def old(cluster: Cluster) -> Iterator[Finding]:
+    """The Pods and Secrets that hold a token of another key than the one that signs now."""
+    signing = _signing(cluster)
+    for one in sorted(map(_name, _holders(cluster, signing))):
+        step = "kubelet brings a new one within an hour; --refresh-tokens restarts it"
+        yield Finding(where=f"Pod {one}", what=OLD, next_step=step)
+    for one in sorted(map(_name, _secrets(cluster, signing))):
+        step = "it never ends; --refresh-tokens has a new one put there, which whoever has copied it has to fetch"
+        yield Finding(where=f"Secret {one}", what=OLD, next_step=step)
 
 
 def unread(cluster: Cluster) -> str | None:
@@ -74,29 +81,52 @@ def held(cluster: Cluster) -> list[Held]:
     return [Held(pod=pod, age=int(age), key=key(header)) for pod, age, header in lines]
 
 
-def _holders(cluster: Cluster) -> list[Mapping[str, Any]]:
-    signing = key(issued(cluster, cluster.inventory.on("controller")[0]).partition(".")[0])
+def _signing(cluster: Cluster) -> str:
+    return key(issued(cluster, cluster.inventory.on("controller")[0]).partition(".")[0])
+
+
+def _holders(cluster: Cluster, signing: str) -> list[Mapping[str, Any]]:
     stale = {one.pod for one in held(cluster) if one.key != signing}
     return [one for one in got(cluster, "/api/v1/pods")["items"] if one["metadata"]["uid"] in stale] if stale else []
 
 
+def _secrets(cluster: Cluster, signing: str) -> list[Mapping[str, Any]]:
+    """Secrets with a token for ever: the controller manager fills in one that is missing, and never replaces one."""
+    return [one for one in got(cluster, TOKENS)["items"] if _older(one.get("data", {}).get("token", ""), signing)]
+
+
+def _older(token: str, signing: str) -> bool:
+    """Of what somebody may have written by hand."""
+    try:
+        return key(b64decode(token).decode().partition(".")[0]) != signing
+    except (ValueError, AttributeError):
+        return False  # no token at all
+
+
+def _name(one: Mapping[str, Any]) -> str:
+    return f"{one['metadata']['namespace']}/{one['metadata']['name']}"
+
+
 def refresh(cluster: Cluster, tell: Tell) -> None:
-    """Restart what holds older tokens, as its owner does it; a Mistake with the Pods that nobody would make again."""
+    """Restart what holds older tokens, as its owner does it, and empty Secrets; a Mistake with the Pods that nobody would make again."""
     owners: set[tuple[str, str, str]] = set()
     alone = []
-    for pod in _holders(cluster):
+    signing = _signing(cluster)
+    for pod in _holders(cluster, signing):
         found = _owner(cluster, pod)
         if found:
             owners.add(found)
         else:
-            alone.append(f"Pod {pod['metadata']['namespace']}/{pod['metadata']['name']}")
+            what = f"{OLD}, and nobody would make it again"
+            alone.append(Finding(where=f"Pod {_name(pod)}", what=what, next_step="restart it yourself"))
     if alone:
-        raise Mistake(
-            *(
-                Finding(where=one, what="holds a token of the older key, and nobody would make it again", next_step="restart it yourself")
-                for one in alone
-            )
-        )
+        raise Mistake(*alone)
+    for one in _secrets(cluster, signing):
+        space, _, name = _name(one).partition("/")
+        answer = cluster.request("PATCH", f"/api/v1/namespaces/{space}/secrets/{name}", {"data": {"token": None}})
+        if answer.status != 200:
+            raise Mistake.at(f"Secret {space}/{name}", f"its token cannot be taken out: {answer.status}", "do it yourself")
+        tell(f"Secret {space}/{name}: is given a new token; whoever has copied the older one has to fetch it")
     now = datetime.now(UTC).isoformat(timespec="seconds")
     body = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: now}}}}}
     for kind, space, name in sorted(owners):
@@ -106,7 +136,7 @@ def refresh(cluster: Cluster, tell: Tell) -> None:
         tell(f"{kind.lower()} {space}/{name}: is restarted, for new tokens")
     questions = {f"{kind.lower()} {space}/{name}": partial(_rolled, cluster, kind, space, name) for kind, space, name in owners}
     until_all(questions, within=ROLLED, tell=tell)
-    until_all({"tokens": lambda: ", ".join(old(cluster)) or None}, within=ROLLED, tell=tell)
+    until_all({"tokens": lambda: ", ".join(one.where for one in old(cluster)) or None}, within=ROLLED, tell=tell)
 
 
 def _owner(cluster: Cluster, one: Mapping[str, Any]) -> tuple[str, str, str] | None:

@@ -27,7 +27,8 @@ from hardway.verbs.program.session import Session
     },
 )
 def kubeconfig(c: Context, user: str = "", group: str = "", for_: str = "8h", embed: bool = False, out: str = "") -> None:
-    """Issue a short-lived kubeconfig for a person, kept nowhere else, and say what it allows."""
+    """Issue a short-lived kubeconfig for a person, and say what it allows."""
+    from hardway import people
     from hardway.certs import person
     from hardway.state import State
     from hardway.verbs.program.running import running
@@ -51,6 +52,7 @@ def kubeconfig(c: Context, user: str = "", group: str = "", for_: str = "8h", em
             client, trusted = path.with_suffix(".pem"), path.with_suffix(".ca.crt")
             named = person.naming(session.inventory, who, client.name, trusted.name).data
             files = {path: named, client: pair.data, trusted: cluster.credentials.trusts["kubernetes"].bundle.encode()}
+        people.give(state, person.access(who, pair, cluster.credentials), now)  # before anybody has it
         if out == "-":
             session.console.result(whole.decode().rstrip())
         else:

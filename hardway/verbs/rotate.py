@@ -28,6 +28,7 @@ TRAFFIC = {
     "json": "with --with-traffic: write that report as JSON to this file, - for standard output",
 }
 PACE = {"pace": "fast: restart idle clients at switch instead of waiting for the timers by which they look; API servers and etcd never"}
+CUT_OFF = {"cut-off": "wait for nobody who was seen to use what the older one has signed, such as a kubeconfig or token that got lost"}
 UP = {"start", "restart", "restart-no-block", "reload"}  # what shows in a record
 STEPS = {
     "until": "stop after this step: prepare, switch or finish; the same command goes on from there, when you want it to",
@@ -42,11 +43,19 @@ STEPS = {
         "back": "return to the older generation, before it is finished",
         **STEPS,
         **PACE,
+        **CUT_OFF,
         **TRAFFIC,
     },
 )
 def authority(  # noqa: PLR0913, PLR0917 - one parameter an option
-    c: Context, name: str, until: str = "", back: bool = False, pace: str = "", with_traffic: bool = False, json: str = ""
+    c: Context,
+    name: str,
+    until: str = "",
+    back: bool = False,
+    pace: str = "",
+    cut_off: bool = False,
+    with_traffic: bool = False,
+    json: str = "",
 ) -> None:
     """Replace an authority, NAME, while the cluster is in use.
 
@@ -62,7 +71,7 @@ def authority(  # noqa: PLR0913, PLR0917 - one parameter an option
         raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
     with (
         session.console.step(f"rotate {name}") as tell,
-        _under_way(session, tell, name, json, with_traffic=with_traffic, fast=fast) as world,
+        _under_way(session, tell, name, json, with_traffic=with_traffic, fast=fast, cut_off=cut_off) as world,
     ):
         last = _step(until)
         rotation.named(world, name)
@@ -77,20 +86,24 @@ def authority(  # noqa: PLR0913, PLR0917 - one parameter an option
     help={
         "refresh-tokens": "restart the workloads whose Pods hold older tokens, instead of waiting an hour for kubelet to bring new ones",
         **STEPS,
+        **CUT_OFF,
         **TRAFFIC,
     },
 )
-def service_account_key(c: Context, until: str = "", refresh_tokens: bool = False, with_traffic: bool = False, json: str = "") -> None:
+def service_account_key(
+    c: Context, until: str = "", refresh_tokens: bool = False, cut_off: bool = False, with_traffic: bool = False, json: str = ""
+) -> None:
     """Replace the key that signs ServiceAccount tokens.
 
-    It is believed everywhere first; the older is forgotten once no Pod holds a token that it signed.
+    It is believed everywhere first; the older is forgotten once no Pod and no Secret holds a token that it signed, and nobody was
+    seen to use one.
     """
     from hardway.rotate import keys
 
     session = Session.open(c)
     with (
         session.console.step("rotate the ServiceAccount key") as tell,
-        _under_way(session, tell, keys.ACCOUNT, json, with_traffic=with_traffic) as world,
+        _under_way(session, tell, keys.ACCOUNT, json, with_traffic=with_traffic, cut_off=cut_off) as world,
     ):
         keys.rotate(world, keys.ACCOUNT, _step(until), refresh=refresh_tokens)
 
@@ -111,8 +124,10 @@ def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json
         keys.rotate(world, keys.SECRETS, _step(until))
 
 
-@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key", **PACE, **TRAFFIC})
-def everything(c: Context, refresh_tokens: bool = False, pace: str = "", with_traffic: bool = False, json: str = "") -> None:
+@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key", **PACE, **CUT_OFF, **TRAFFIC})
+def everything(
+    c: Context, refresh_tokens: bool = False, pace: str = "", cut_off: bool = False, with_traffic: bool = False, json: str = ""
+) -> None:
     """Replace every authority and key, one after the other."""
     from hardway.rotate import authority as rotation
     from hardway.rotate import expired, keys
@@ -120,7 +135,7 @@ def everything(c: Context, refresh_tokens: bool = False, pace: str = "", with_tr
     session, fast = Session.open(c), _fast(pace)
     with (
         session.console.step("rotate everything") as tell,
-        _under_way(session, tell, "all", json, with_traffic=with_traffic, fast=fast) as world,
+        _under_way(session, tell, "all", json, with_traffic=with_traffic, fast=fast, cut_off=cut_off) as world,
     ):
         new = expired.replace(world)
         for one in world.declarations.wanted(world.inventory):
@@ -146,7 +161,9 @@ def _step(until: str) -> succession.Step:
 
 
 @contextmanager
-def _under_way(session: Session, tell: Step, what: str, json: str, *, with_traffic: bool, fast: bool = False) -> Iterator[World]:
+def _under_way(  # noqa: PLR0913 - what is replaced, and how
+    session: Session, tell: Step, what: str, json: str, *, with_traffic: bool, fast: bool = False, cut_off: bool = False
+) -> Iterator[World]:
     """What a rotation stands on, under load if that is wanted; what happened is kept in state/, however it ends."""
     from hardway import chronicle
     from hardway.state import State
@@ -158,7 +175,7 @@ def _under_way(session: Session, tell: Step, what: str, json: str, *, with_traff
 
     try:
         with under(session, tell, json, wanted=with_traffic, seen=seen), diary.whole():
-            yield _world(session, tell, diary, fast=fast)
+            yield _world(session, tell, diary, fast=fast, cut_off=cut_off)
     finally:
         if record := diary.record:
             try:
@@ -167,7 +184,7 @@ def _under_way(session: Session, tell: Step, what: str, json: str, *, with_traff
                 tell(str(mistake))
 
 
-def _world(session: Session, tell: Step, diary: Diary, *, fast: bool) -> World:
+def _world(session: Session, tell: Step, diary: Diary, *, fast: bool, cut_off: bool) -> World:
     from hardway.pki import declared
     from hardway.push import push as apply
     from hardway.push import settled, survey
@@ -209,4 +226,5 @@ def _world(session: Session, tell: Step, diary: Diary, *, fast: bool) -> World:
         phase=diary.phase,
         tell=tell,
         fast=fast,
+        cut_off=cut_off,
     )

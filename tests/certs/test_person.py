@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 
-from hardway.certs.person import Person, issued, kubeconfig, naming, told
+from hardway.certs.person import Person, access, issued, kubeconfig, naming, told
 from hardway.errors import Mistake
 from hardway.inventory import Inventory
 from hardway.inventory.document import Document
+from hardway.pki import succession
+from hardway.pki.declared import Declarations
 from hardway.pki.pair import Pair
 from hardway.state import State
 from tests.certs.conftest import FakeCluster
@@ -83,3 +86,24 @@ def rule(verbs: str, *resources: str, named: str = "") -> dict[str, list[str]]:
 )
 def test_rules_are_told_in_few_words(rules: list[dict[str, list[str]]], words: tuple[str, ...]) -> None:
     assert told(rules) == words
+
+
+def test_what_is_written_down_of_it_names_the_certificate_and_holds_no_key(cluster: FakeCluster, state: State, now: datetime) -> None:
+    pair = issued(JANE, state, now)
+
+    found = access(JANE, pair, cluster.credentials)
+
+    made = Pair.parse(pair.data)
+    assert found.fingerprint == made.certificate.fingerprint(SHA256()).hex()
+    assert (found.user, found.until) == ("jane", now + JANE.lifetime)
+    assert found.believes == (found.signer,) == (made.issuer,)
+
+
+def test_in_a_rotation_it_is_signed_by_the_newest_that_is_trusted(
+    declarations: Declarations, inventory: Inventory, state: State, now: datetime
+) -> None:
+    one = next(one for one in declarations.authorities if one.authority == "kubernetes")
+    new = succession.prepare(one, inventory, state, now)
+
+    assert Pair.parse(issued(JANE, state, now).data).issuer == new.common_name
+    assert succession.trust(state, "kubernetes").signer != new

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hardway import push
+from hardway import people, push
 from hardway.certs.renewal import _no_programs, narrowed
 from hardway.components import etcd, installed, kube_apiserver
 from hardway.desired import Blob, Secret
@@ -22,6 +23,8 @@ from hardway.pki import declared, issue, succession
 from hardway.pki.pair import root
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
+from hardway.rotate import audited
+from hardway.rotate.tokens import issued
 from hardway.verbs.program.console import Console
 from hardway.verbs.program.running import running
 from hardway.verbs.program.session import Session
@@ -166,6 +169,20 @@ def test_access_for_a_person_is_what_rbac_gives_and_ends_soon(cluster: LabCluste
         path.exists() or path.write_text(everything.stdout)
         who = cluster.inv("kubectl", "--", "--kubeconfig", str(path), "auth", "whoami", "-o", "json")
         assert json.loads(who.stdout)["status"]["userInfo"]["username"] == path.stem
+    cluster.read_again()
+    token_of = issued(cluster.live, cluster.controller(1))
+    now = datetime.now(UTC)
+    log = audited.read(cluster.live, now - timedelta(minutes=5))  # as a rotation looks for who has not followed
+    shown = {one.user: log.shown[f"X509SHA256={one.fingerprint}"] for one in people.given(cluster.state, now)}
+    assert {user: one.user for user, one in shown.items()} == {"jane": "jane", "root": "root"}
+    assert all("(kubectl" in one.client for one in shown.values())
+    assert log.issued[f"JTI={body(token_of)['jti']}"][0] == "controller-1"
+
+
+def body(token: str) -> dict[str, Any]:
+    part = token.split(".")[1]
+    found: dict[str, Any] = json.loads(urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    return found
 
 
 def until_well(cluster: LabCluster) -> None:

@@ -8,6 +8,7 @@ import json
 import signal
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -197,15 +198,45 @@ def test_a_rotation_goes_back_as_long_as_the_older_generation_is_trusted(cluster
     assert "no rotation is under way" in again.stderr
 
 
+SECRETS = "/api/v1/namespaces/kube-system/secrets"
+FOR_EVER = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "for-ever", "annotations": {"kubernetes.io/service-account.name": "default"}},
+    "type": "kubernetes.io/service-account-token",
+}
+
+
+def key_for_ever(cluster: LabCluster) -> str:
+    """The key that has signed the token in that Secret."""
+    token = cluster.live.api(f"{SECRETS}/for-ever").json().get("data", {}).get("token", "")
+    return key(base64.b64decode(token).decode().partition(".")[0]) if token else ""
+
+
+def used(cluster: LabCluster, token: str) -> int:
+    """What an API server answers to it."""
+    return cluster.live.visit(kube_apiserver.url(cluster.controller(2)), "/api", token=token).status
+
+
 @pytest.mark.full
 def test_the_key_of_service_accounts_is_replaced_and_tokens_follow(cluster: LabCluster) -> None:
     host = cluster.controller(1)
-    before = key(issued(cluster.live, host).partition(".")[0])
+    older = issued(cluster.live, host)
+    before = key(older.partition(".")[0])
+    assert cluster.live.request("POST", SECRETS, FOR_EVER).status == 201
+    until(lambda: key_for_ever(cluster) == before)
 
     under_load(cluster, "rotate.service-account-key", "--until", "switch")
+    assert used(cluster, older) == 200
     # The load's own Pods have begun with the older key, and nobody would make them again; those of the next have the new one.
-    under_load(cluster, "rotate.service-account-key", "--refresh-tokens")
+    refused = cluster.inv("rotate.service-account-key", "--refresh-tokens")
+    assert refused.returncode == 1
+    assert "ServiceAccount kube-system/default: has used a token that the older key has signed" in refused.stderr
+    assert key_for_ever(cluster) not in {"", before}
+    under_load(cluster, "rotate.service-account-key", "--cut-off")
 
+    cluster.live.request("DELETE", f"{SECRETS}/for-ever")
+    assert used(cluster, older) == 401
     for one in cluster.inventory.on("controller"):
         assert key(issued(cluster.live, one).partition(".")[0]) != before
     assert before not in cluster.live.api("/openid/v1/jwks").body.decode()
@@ -270,3 +301,24 @@ def test_the_authority_of_the_cluster_is_replaced_under_load(cluster: LabCluster
 
     assert names(cluster, "kubernetes")[1] != before
     passes(cluster)
+
+
+@pytest.mark.full
+def test_a_person_is_not_cut_off_before_there_is_a_new_kubeconfig(cluster: LabCluster, tmp_path: Path) -> None:
+    """Before the switch, since API servers are not believed by the older one any more from then on; the new one is good to the end."""
+
+    def jane(name: str) -> str:
+        path = tmp_path / name
+        path.exists() or cluster.inv("kubeconfig", "--user", "jane", "--for", "1h", "--embed", "--out", str(path))
+        return cluster.inv("kubectl", "--", "--kubeconfig", str(path), "auth", "whoami").stderr
+
+    assert jane("older") == ""
+    refused = cluster.inv("rotate.authority", "kubernetes", "--pace", "fast")
+    assert refused.returncode == 1
+    assert "jane: has used a kubeconfig that does not know kubernetes-" in refused.stderr
+    assert succession.done(cluster.state, "kubernetes") is succession.Step.PREPARE
+
+    assert jane("newer") == ""
+    assert cluster.inv("rotate.authority", "kubernetes", "--pace", "fast").returncode == 0
+    assert "x509" in jane("older")
+    assert jane("newer") == ""

@@ -19,7 +19,7 @@ from hardway.pki import declared, succession
 from hardway.pki.issue import ensure
 from hardway.pki.trust import Trust
 from hardway.remote.cluster import Cluster
-from hardway.rotate import needed
+from hardway.rotate import asking, needed
 from hardway.state import State
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +109,7 @@ def test_a_token_and_a_kubeconfig_in_the_cluster_are_looked_at_too(trust: Trust)
     config = f"clusters:\n- cluster:\n    certificate-authority-data: {encoded(old)}\n"
     info = {"data": {"kubeconfig": config}}
 
-    assert refused(trust, Answers("all", {needed.TOKENS: [token]}, info)) == [
+    assert refused(trust, Answers("all", {asking.TOKENS: [token]}, info)) == [
         "secret n/t: holds the older generation only",
         "configmap kube-public/cluster-info: holds the older generation only",
     ]
