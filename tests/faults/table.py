@@ -85,7 +85,9 @@ FAULTS: Mapping[int, Fault] = {
     30: Fault("two operators at once", "the second is told who, since when and doing what"),
     31: Fault("the lock's holder was killed", "the lock is free: it cannot be stale, so there is nothing to break"),
     32: Fault("a bad inventory", "all that is wrong at once, each with its line, before any SSH"),
-    33: Fault("a mistyped key or flag", "refused, with what was meant", "a flag's own name is known to its daemon alone: see 34"),
+    33: Fault(
+        "a mistyped key or flag", "refused, with what was meant; a daemon's own flags by asking that daemon, before any host is changed"
+    ),
     34: Fault(
         "a unit that does not start",
         "goes back to the files that it was proved with; told with its journal",

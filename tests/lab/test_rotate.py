@@ -123,7 +123,7 @@ def killed(cluster: LabCluster, *words: str, after: int) -> bool:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("authority", "step"), [("front-proxy", 1), ("cluster-signing", 1), ("etcd", 4)])
+@pytest.mark.parametrize(("authority", "step"), [("front-proxy", 1), ("cluster-signing", 1), ("etcd", 4), ("kubernetes", 8)])
 def test_a_rotation_that_is_killed_again_and_again_comes_to_its_end_and_nobody_sees_it(
     cluster: LabCluster, authority: str, step: int
 ) -> None:

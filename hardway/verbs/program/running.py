@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from hardway import render
 from hardway.binaries.fetch import CACHE, fetch
+from hardway.binaries.flags import refuse_wrong
 from hardway.components import ALL
 from hardway.desired import Blob, Secret
 from hardway.inventory import Inventory
@@ -79,7 +80,12 @@ def machines(session: Session, witness: Witness = unseen) -> Iterator[Mapping[st
 def needed(inventory: Inventory, arch: str) -> frozenset[str]:
     """What the hosts' components run; and kubectl, which runs here, if this machine can run what they run."""
     names = {name for component in ALL if component.hosts(inventory) for name in component.programs}
-    return frozenset(names | ({"kubectl"} if arch == ARCHITECTURES.get(platform.machine()) else set()))
+    return frozenset(names | ({"kubectl"} if arch == _here() else set()))
+
+
+def _here() -> str | None:
+    """The architecture of this machine's programs, if it is one that we have any for."""
+    return ARCHITECTURES.get(platform.machine())
 
 
 def programs(session: Session, tell: Tell, *, bring: bool = True) -> Callable[[str], Mapping[str, Blob]]:
@@ -90,6 +96,8 @@ def programs(session: Session, tell: Tell, *, bring: bool = True) -> Callable[[s
         if arch not in found:
             wanted, pins = needed(session.inventory, arch), session.state / "pins.json"
             brought = fetch(wanted, arch, session.inventory, CACHE, tell, pins=pins, bring=bring)
+            if bring and arch == _here():
+                refuse_wrong(session.inventory, brought, CACHE)
             found[arch] = {name: Blob(sha256=one.sha256, size=one.size, local=one.path) for name, one in brought.items()}
         return found[arch]
 
