@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -119,27 +119,29 @@ class Record(Span):
 
 @dataclass(slots=True)
 class Diary:
-    """Kept while a rotation goes on, by whoever does something."""
+    """Kept while a rotation goes on, by whoever does something; `noted` is given what there is after each part, in case it is the last."""
 
     what: str
+    noted: Callable[[Record], object] = lambda _: None
     phases: list[Phase] = field(default_factory=list)
     restarts: list[Restart] = field(default_factory=list)
     load: Load | None = None
-    _end: tuple[datetime, datetime, Outcome, str] | None = None
+    _began: datetime | None = None
+    _end: tuple[datetime, Outcome, str] | None = None
 
     @contextmanager
     def whole(self) -> Iterator[None]:
         """All of it; how it ends is written down."""
-        began = _now()
+        self._began = _now()
         try:
             yield
         except Exception as error:
-            self._end = began, _now(), "failed", "; ".join(str(error).splitlines())
+            self._end = _now(), "failed", "; ".join(str(error).splitlines())
             raise
         except BaseException:
-            self._end = began, _now(), "interrupted", ""
+            self._end = _now(), "interrupted", ""
             raise
-        self._end = began, _now(), "done", ""
+        self._end = _now(), "done", ""
 
     @contextmanager
     def phase(self, of: str, step: str, part: Part) -> Iterator[None]:
@@ -149,6 +151,8 @@ class Diary:
             yield
         finally:
             self.phases.append(Phase(of=of, step=step, part=part, began=began, ended=_now()))
+            if record := self.record:
+                self.noted(record)
 
     @contextmanager
     def restarting(self, host: str, units: Iterable[tuple[str, str]]) -> Iterator[None]:
@@ -162,13 +166,13 @@ class Diary:
 
     @property
     def record(self) -> Record | None:
-        """What is worth keeping; nothing of a rotation that was refused before its first step."""
-        if self._end is None or not self.phases:
+        """What is worth keeping: interrupted, as long as it goes on; nothing of a rotation that was refused before its first step."""
+        if self._began is None or not self.phases:
             return None
-        began, ended, outcome, why = self._end
+        ended, outcome, why = self._end or (_now(), "interrupted", "")
         return Record(
             what=self.what,
-            began=began,
+            began=self._began,
             ended=ended,
             outcome=outcome,
             why=why,

@@ -16,7 +16,7 @@ from hardway.verbs.program.session import Session
 from hardway.verbs.traffic import under
 
 if TYPE_CHECKING:
-    from hardway.chronicle import Diary
+    from hardway.chronicle import Diary, Record
     from hardway.pki import succession
     from hardway.remote.protocol import Apply
     from hardway.rotate.steps import World
@@ -168,7 +168,13 @@ def _under_way(  # noqa: PLR0913 - what is replaced, and how
     from hardway import chronicle
     from hardway.state import State
 
-    diary = chronicle.Diary(what=what)
+    def keep(record: Record) -> str:
+        try:
+            return f"{session.state / chronicle.keep(State(session.state), record)}: what happened; `./inv certs --html` draws it"
+        except Mistake as mistake:  # it stops nothing
+            return str(mistake)
+
+    diary = chronicle.Diary(what=what, noted=keep)
 
     def seen(found: Report) -> None:
         diary.load = chronicle.Load.of(found.document)
@@ -178,10 +184,7 @@ def _under_way(  # noqa: PLR0913 - what is replaced, and how
             yield _world(session, tell, diary, fast=fast, cut_off=cut_off)
     finally:
         if record := diary.record:
-            try:
-                tell(f"{session.state / chronicle.keep(State(session.state), record)}: what happened; `./inv certs --html` draws it")
-            except Mistake as mistake:  # it stops nothing
-                tell(str(mistake))
+            tell(keep(record))
 
 
 def _world(session: Session, tell: Step, diary: Diary, *, fast: bool, cut_off: bool) -> World:

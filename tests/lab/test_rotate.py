@@ -104,6 +104,7 @@ def test_fault_28_the_kit_is_killed_in_the_middle_of_a_rotation(cluster: LabClus
                 process.send_signal(signal.SIGKILL)
                 break
     assert succession.done(cluster.state, "etcd") is succession.Step.PREPARE
+    assert chronicle.read(cluster.state, chronicle.names(cluster.state)[0]).outcome == "interrupted"
 
     under_load(cluster, "rotate.authority", "etcd")
 

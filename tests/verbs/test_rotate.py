@@ -59,13 +59,17 @@ def rotated(state: State, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(traffic, "ours", lambda *_: None)
     monkeypatch.setattr(traffic, "_beside", beside)
 
+    def begun(*, load: bool = False) -> Any:
+        return rotate._under_way(session, cast("Any", Told()), "etcd", "", with_traffic=load)
+
     def run(*, load: bool, error: BaseException | None = None) -> None:
-        with rotate._under_way(session, cast("Any", Told()), "etcd", "", with_traffic=load) as world:
+        with begun(load=load) as world:
             diary = cast("Diary", world)
             with diary.phase("etcd", "prepare", "push"):
                 if error:
                     raise error
 
+    cast("Any", run).begun = begun
     return run
 
 
@@ -85,6 +89,19 @@ def test_a_rotation_that_is_interrupted_is_kept(rotated: Any, state: State) -> N
         rotated(load=True, error=KeyboardInterrupt())
 
     assert [chronicle.read(state, name).outcome for name in chronicle.names(state)] == ["interrupted"]
+
+
+def test_one_that_is_killed_has_left_what_was_over_by_then(rotated: Any, state: State) -> None:
+    seen: list[chronicle.Record] = []
+    with rotated.begun() as world:
+        for part in ("take", "push"):
+            with world.phase("etcd", "prepare", part):
+                pass
+            (name,) = chronicle.names(state)
+            seen.append(chronicle.read(state, name))
+
+    assert [(one.outcome, len(one.phases)) for one in seen] == [("interrupted", 1), ("interrupted", 2)]
+    assert [chronicle.read(state, name).outcome for name in chronicle.names(state)] == ["done"]  # the same record, to its end
 
 
 def test_failures_that_clients_saw_make_no_failed_rotation(rotated: Any, state: State) -> None:
