@@ -23,11 +23,13 @@ def silent(_: str) -> None:
     """Tell nobody."""
 
 
-def smoke(checks: Sequence[Check], stage: ClusterStage, *, have: Collection[str], tell: Tell, now: Tell = silent) -> Report:
-    """Run the checks on a stage of their own; whatever happens, the stage is cleared. `now` is told what goes on."""
+def smoke(
+    checks: Sequence[Check], stage: ClusterStage, *, have: Collection[str], tell: Tell, now: Tell = silent, at_once: int = AT_ONCE
+) -> Report:
+    """Run the checks on a stage of their own, so many at a time; whatever happens, the stage is cleared. `now` is told what goes on."""
     started, began = datetime.now(UTC), time.monotonic()
     with stage:
-        results = run(checks, stage, have=have, tell=tell, now=now)
+        results = run(checks, stage, have=have, tell=tell, now=now, at_once=at_once)
         now("what was made is removed")
     return Report(
         cluster=stage.inventory.cluster,
@@ -38,7 +40,9 @@ def smoke(checks: Sequence[Check], stage: ClusterStage, *, have: Collection[str]
     )
 
 
-def run(checks: Sequence[Check], stage: Stage, *, have: Collection[str], tell: Tell, now: Tell = silent) -> tuple[Result, ...]:
+def run(
+    checks: Sequence[Check], stage: Stage, *, have: Collection[str], tell: Tell, now: Tell = silent, at_once: int = AT_ONCE
+) -> tuple[Result, ...]:
     """Every check's verdict, in the order of the list; those that stop things go one at a time, those that look back go last."""
     found: dict[str, Result] = {}
     under_way: list[str] = []
@@ -67,7 +71,7 @@ def run(checks: Sequence[Check], stage: Stage, *, have: Collection[str], tell: T
     alone = [check for check in able if "disruptive" in check.needs]
     side_by_side = sorted((check for check in able if check not in alone), key=lambda check: not check.first)
     for wave in ([c for c in side_by_side if not c.last], *([c] for c in alone), [c for c in side_by_side if c.last]):
-        pool = ThreadPoolExecutor(AT_ONCE)
+        pool = ThreadPoolExecutor(at_once)
         try:
             for future in as_completed([pool.submit(begun, check) for check in wave]):
                 done(future.result())

@@ -32,6 +32,7 @@ Tell = Callable[[str], None]
 STRANGE = ("--context", "--namespace", "--image-pull-secret", "--read-only", "--print-rbac")
 FEW = 3  # nodes of a cluster that is not ours
 
+MOST = 6  # checks at a time
 SHORT = 15  # minutes that a certificate for one run is good for
 
 HELP = {
@@ -41,6 +42,7 @@ HELP = {
     "json": "write the report as JSON to this file, - for standard output",
     "junit": "write the report as JUnit XML to this file",
     "disruptive": "also the checks that stop and kill services, and start them again",
+    "parallel": "so many checks at a time, at most 6, which is what is done unless it is said: fewer for hosts that are slow",
     "cleanup": "only remove what killed runs have left in the cluster",
     "all": "with --cleanup: also what is so young that its run may be going on",
     "image": "the Pods run this: agnhost, under the name that it has where the cluster's images come from",
@@ -65,6 +67,7 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     json: str = "",
     junit: str = "",
     disruptive: bool = False,
+    parallel: int = 0,
     cleanup: bool = False,
     all_: bool = False,
     image: str = "",
@@ -79,12 +82,11 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
     yes: bool = False,
 ) -> None:
     """Prove a running cluster: what each component must do, check by check, with the evidence."""
-    if not kubeconfig and (context or namespace or image_pull_secret or read_only or print_rbac or yes):
-        raise Exit(f"smoke: {', '.join(STRANGE)} and --yes go with --kubeconfig", code=USAGE)
-    if all_ and not cleanup:
-        raise Exit("smoke: --all goes with --cleanup", code=USAGE)
-    if kubeconfig and disruptive:
-        raise Exit("smoke: nothing is stopped on a cluster that is known by its kubeconfig alone", code=USAGE)
+    strange = bool(context or namespace or image_pull_secret or read_only or print_rbac or yes)
+    if why := _misused(
+        kubeconfig=bool(kubeconfig), strange=strange, disruptive=disruptive, parallel=parallel, all_without=all_ and not cleanup
+    ):
+        raise Exit(f"smoke: {why}", code=USAGE)
     pods = settings(image, image_pull_secret, toleration or (), nodes or (FEW if kubeconfig else 0))
     session = Session.open(c)
     chosen = choose(component, check)
@@ -102,11 +104,24 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
                 swept(session, there.stage(session.console.tell, pods), every=all_)
             else:
                 checks = there.agreed(chosen)
-                shown(session, prove(session, lambda tell: nullcontext(there.stage(tell, pods)), checks, {"api"}), json, junit)
+                shown(session, prove(session, lambda tell: nullcontext(there.stage(tell, pods)), checks, {"api"}, parallel), json, junit)
     elif cleanup:
         reap(session, every=all_)
     else:
-        report(session, chosen, json=json, junit=junit, disruptive=disruptive, pods=pods)
+        report(session, chosen, json=json, junit=junit, disruptive=disruptive, pods=pods, parallel=parallel)
+
+
+def _misused(*, kubeconfig: bool, strange: bool, disruptive: bool, parallel: int, all_without: bool) -> str | None:
+    """Why options do not go together."""
+    if strange and not kubeconfig:
+        return f"{', '.join(STRANGE)} and --yes go with --kubeconfig"
+    if all_without:
+        return "--all goes with --cleanup"
+    if kubeconfig and disruptive:
+        return "nothing is stopped on a cluster that is known by its kubeconfig alone"
+    if not 0 <= parallel <= MOST:
+        return f"--parallel takes a number of checks, from 1 to {MOST}"
+    return None
 
 
 def settings(image: str, pull_secret: str, tolerations: Iterable[str], nodes: int) -> PodSettings:
@@ -124,7 +139,7 @@ def harmless(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(one for one in checks if "disruptive" not in one.needs)
 
 
-def report(
+def report(  # noqa: PLR0913 - one parameter an option
     session: Session,
     checks: Iterable[Check] = (),
     *,
@@ -132,6 +147,7 @@ def report(
     junit: str = "",
     disruptive: bool = False,
     pods: PodSettings | None = None,
+    parallel: int = 0,
 ) -> None:
     """Run checks, all that stop nothing if none are named, and show how each ended; the verb fails if one of them did."""
     from hardway.smoke import CHECKS
@@ -150,15 +166,15 @@ def report(
                 stack.enter_context(cluster.lock(session.inventory.hosts, "smoke --disruptive"))
             yield _stage(session, cluster, tell, pods)
 
-    shown(session, prove(session, stage, chosen, have), json, junit)
+    shown(session, prove(session, stage, chosen, have, parallel), json, junit)
 
 
-def prove(session: Session, stage: Opens, checks: tuple[Check, ...], have: Collection[str]) -> Report:
+def prove(session: Session, stage: Opens, checks: tuple[Check, ...], have: Collection[str], parallel: int) -> Report:
     """Run checks on a stage."""
     from hardway.smoke import smoke as run
 
     with session.console.step("smoke") as tell, stage(tell) as on:
-        return run(checks, on, have=have, tell=tell, now=tell.now)
+        return run(checks, on, have=have, tell=tell, now=tell.now, at_once=parallel or MOST)
 
 
 def shown(session: Session, found: Report, json: str, junit: str) -> None:

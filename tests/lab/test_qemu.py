@@ -104,7 +104,7 @@ def test_a_vm_is_a_worker_of_a_cluster_and_comes_back_by_itself(tmp_path: Path) 
         assert "-cloud-" in cluster.inv("kubectl", "--", "get", "node", worker.name, "-o", kernel).stdout
         assert "-cloud-" not in os.uname().release
 
-        report = json.loads(cluster.inv("smoke", "--json", "-").stdout)
+        report = json.loads(cluster.inv("smoke", "--parallel", "2", "--json", "-").stdout)
         failed = {one["name"]: one["reason"] for one in report["checks"] if one["status"] == "failed"}
         assert {name: reason for name, reason in failed.items() if not (name == "kubelet.runs" and MISSED.search(reason))} == {}
         assert {one["name"] for one in report["checks"] if one["status"] == "skipped"} == set(OF_SEVERAL)

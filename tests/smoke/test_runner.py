@@ -185,6 +185,30 @@ def test_what_takes_long_begins_before_the_others() -> None:
     assert list(found)[-1] == "long"  # the report keeps the order of the list
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_no_more_checks_go_at_a_time_than_is_said(at_once: int) -> None:
+    """Each waits for as many as there may be, and sees no more."""
+    going: list[int] = []
+    together, counting = threading.Barrier(at_once, timeout=20), threading.Lock()
+
+    def counts(_: Any) -> str:
+        with counting:
+            going.append(1)
+        together.wait()
+        with counting:
+            seen = len(going)
+        together.wait()
+        with counting:
+            going.pop()
+        together.wait()
+        return str(seen)
+
+    checks = [check(f"c{i}", counts) for i in range(4)]
+    found = runner.run(checks, cast("Stage", FakeStage()), have=ALL_NEEDS, tell=lambda _: None, at_once=at_once)
+
+    assert [(one.status, one.evidence) for one in found] == [("passed", str(at_once))] * 4
+
+
 def test_an_interrupted_run_makes_waiting_checks_give_up_and_begins_no_other() -> None:
     stage, begun = FakeStage(), []
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from invoke.exceptions import Exit
 
 from hardway.desired import PodSettings, Toleration
 from hardway.errors import Mistake
-from hardway.smoke import CHECKS
-from hardway.verbs.smoke import choose, harmless, settings
+from hardway.smoke import CHECKS, runner
+from hardway.verbs.smoke import MOST, _misused, choose, harmless, settings
 
 
 def test_without_options_all_checks_are_chosen() -> None:
@@ -61,3 +63,28 @@ def test_fewer_nodes_than_none_are_refused() -> None:
         settings("", "", (), -1)
 
     assert refused.value.code == 64
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"parallel": 7}, "--parallel takes a number of checks, from 1 to 6"),
+        ({"parallel": -1}, "--parallel takes a number of checks, from 1 to 6"),
+        ({"strange": True}, "and --yes go with --kubeconfig"),
+        ({"all_without": True}, "--all goes with --cleanup"),
+        ({"kubeconfig": True, "disruptive": True}, "nothing is stopped on a cluster"),
+        ({"parallel": 6}, ""),
+        ({"kubeconfig": True, "strange": True}, ""),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], why: str) -> None:
+    rest = {"kubeconfig": False, "strange": False, "disruptive": False, "parallel": 0, "all_without": False}
+
+    found = _misused(**{**rest, **options})
+
+    assert (found is None) == (not why)
+    assert why in (found or "")
+
+
+def test_as_many_checks_as_may_be_at_a_time_are_what_is_done() -> None:
+    assert MOST == runner.AT_ONCE
