@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from hardway import people
+from hardway.components import kube_apiserver
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host
 from hardway.people import Access
@@ -57,8 +58,14 @@ def refuse(dependents: Iterable[Dependent], tell: Tell, *, cut_off: bool) -> Non
 
 def tokens(cluster: Cluster, keys: KeyPair, now: datetime) -> Iterator[Dependent]:
     """ServiceAccounts whose tokens of the older key were used since the new one signs. Those of Pods are seen where they lie."""
-    since = {host.name: _began(cluster, host, place) for host in cluster.inventory.on("controller") for place in keys.public_in}
-    last = max(_began(cluster, host, place) for place in keys.private_in for host in cluster.inventory.on(place.role))
+    began = {
+        (unit, host.name): _began(cluster, host, unit, place)
+        for place in keys.private_in
+        for unit in place.read_by
+        for host in cluster.inventory.on(place.role)
+    }
+    since = {host: at for (unit, host), at in began.items() if unit == kube_apiserver.COMPONENT.unit}  # what it issues is new
+    last = max(began.values())  # until then a controller manager uses tokens of the older key, rightly
     log = audited.read(cluster, min(since.values()))
     new = {credential for credential, (host, at) in log.issued.items() if at >= since[host]}
     for credential, request in _by_time(log.shown):
@@ -72,10 +79,9 @@ def tokens(cluster: Cluster, keys: KeyPair, now: datetime) -> Iterator[Dependent
             )
 
 
-def _began(cluster: Cluster, host: Host, place: Place) -> datetime:
-    """When its reader has begun with the file that is there; one that was restarted again since, at the latest when it had to."""
-    (unit,) = place.read_by
-    seconds = cluster.run(host, "sh", "-ec", STARTED, "sh", str(place.path), unit, str(int(GRACE.total_seconds())))
+def _began(cluster: Cluster, host: Host, unit: str, key: Place) -> datetime:
+    """When a reader has begun with the key that is there; one that was restarted again since, at the latest when it had to."""
+    seconds = cluster.run(host, "sh", "-ec", STARTED, "sh", str(key.path), unit, str(int(GRACE.total_seconds())))
     return datetime.fromtimestamp(int(seconds), UTC)
 
 

@@ -47,7 +47,7 @@ class Logged:
     root: Path
     inventory: Inventory
     credentials: Credentials
-    began: Mapping[str, int] = field(default_factory=dict)  # by unit, in seconds
+    began: Mapping[str, int] = field(default_factory=dict)  # by the key's file, in seconds
 
     def log(self, host: str, *events: Mapping[str, Any], name: str = "audit.log", age: float = 0) -> None:
         path = self.root / host / name
@@ -59,7 +59,7 @@ class Logged:
 
     def run(self, host: Host, *argv: str) -> str:
         if argv[2] != audited.READ:
-            return f"{self.began[argv[5]]}\n"
+            return f"{self.began[argv[4]]}\n"
         directory = self.root / host.name
         directory.mkdir(exist_ok=True)
         assert LOGS in argv

@@ -46,7 +46,8 @@ def signer(cluster: Logged) -> str:
 @pytest.fixture
 def of_tokens(cluster: Logged) -> Callable[[], list[tuple[str, str, bool]]]:
     """With API servers that sign by the new key since two hours, and controller managers a minute later."""
-    cluster.began = {"kube-apiserver.service": int(ago(120).timestamp()), "kube-controller-manager.service": int(ago(119).timestamp())}
+    began = {"kube-apiserver": ago(120), "kube-controller-manager": ago(119)}
+    cluster.began = {f"/etc/kubernetes/{name}/service-account.pem": int(at.timestamp()) for name, at in began.items()}
     return lambda: listed(used.tokens(cast("Any", cluster), KEYS, NOW))
 
 
