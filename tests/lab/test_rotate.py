@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hardway import chronicle
+from hardway import chronicle, people
 from hardway.components import etcd, kube_apiserver
 from hardway.pki import succession
 from hardway.rotate.tokens import issued, key
@@ -323,3 +323,4 @@ def test_a_person_is_not_cut_off_before_there_is_a_new_kubeconfig(cluster: LabCl
     assert cluster.inv("rotate.authority", "kubernetes", "--pace", "fast").returncode == 0
     assert "x509" in jane("older")
     assert jane("newer") == ""
+    cluster.state.remove(people.FILE)  # nobody waits for her any more
