@@ -37,6 +37,7 @@ CONTENTS = {
         "etcd.snapshot": etcd.snapshot,
         "etcd.restore": etcd.restore,
         "etcd.revert": etcd.revert,
+        "etcd.rejoin": etcd.rejoin,
         "certs": certs.certs,
         "certs.renew": certs.renew,
         "rotate.authority": rotate.authority,

@@ -101,7 +101,7 @@ def asked(inventory: Inventory, components: Iterable[Component]) -> Asked:
 
 def findings(cases: Sequence[Case]) -> tuple[Finding, ...]:
     """Everything that stands against an installation: errors stop it before anything is changed, warnings are told."""
-    return tuple(finding for case in cases for finding in _of(case)) + tuple(_twins(cases))
+    return (*(finding for case in cases for finding in _of(case)), *_lost(cases), *_twins(cases))
 
 
 def _of(case: Case) -> Iterator[Finding]:
@@ -144,14 +144,27 @@ def _restore(case: Case) -> Iterator[Finding]:
         yield case.error(what, "wait, or run the same ./inv etcd.restore again, or ./inv etcd.revert --yes")
 
 
-def _lost(case: Case) -> Iterator[Finding]:
+def _lost(cases: Sequence[Case]) -> Iterator[Finding]:
     """What nobody but its peers can make again is not begun anew: it would be another one, or wait for a quorum that is gone."""
-    for component, need in case.needs:
-        state = case.observed.units.get(component.unit)
-        up = state is not None and state.active == "active"
-        gone = [path for path in need.keeps if path not in case.ground.paths]
-        if gone and not up and PROVED / component.unit in case.ground.paths:
-            yield case.error(f"{component.name} has run here, and {gone[0]} is gone", need.restored)
+    lost: dict[str, list[tuple[Case, Component, Needs]]] = defaultdict(list)
+    for case in cases:
+        for component, need in case.needs:
+            if _gone(case, component, need):
+                lost[component.name].append((case, component, need))
+    for those in lost.values():
+        for case, component, need in those:
+            peers = len(component.hosts(case.inventory)) - len(those)
+            alone = need.rejoined and len(those) == 1 and peers > 1
+            step = need.rejoined.replace("{host.name}", case.host.name) if alone else need.restored
+            yield case.error(f"{component.name} has run here, and {_gone(case, component, need)[0]} is gone", step)
+
+
+def _gone(case: Case, component: Component, need: Needs) -> list[PurePosixPath]:
+    """What a component that has run on a host has lost there."""
+    state = case.observed.units.get(component.unit)
+    if (state is not None and state.active == "active") or PROVED / component.unit not in case.ground.paths:
+        return []
+    return [path for path in need.keeps if path not in case.ground.paths]
 
 
 def _room(case: Case) -> Iterator[Finding]:
@@ -272,6 +285,6 @@ def _twins(cases: Iterable[Case]) -> Iterator[Finding]:
 
 
 Rule = Callable[[Case], Iterator[Finding]]
-ALWAYS: tuple[Rule, ...] = (_system, _restore, _lost)
+ALWAYS: tuple[Rule, ...] = (_system, _restore)
 # Where all of it runs already, these are told and stop nothing: not the renewal of a certificate for want of memory.
 BEFORE: tuple[Rule, ...] = (_room, _programs, _kernel, _groups, _swap, _ports, _network, _names, _leftovers)

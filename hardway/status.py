@@ -17,6 +17,7 @@ from hardway.inventory import Host, Inventory
 from hardway.observed import Observed, UnitState
 from hardway.pki.register import Item, as_found, own_item
 from hardway.plan import compare
+from hardway.preflight import Case
 from hardway.push import objects, observe
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import Failure, attempt
@@ -160,9 +161,10 @@ def status(cluster: Cluster, programs: Programs, items: tuple[Item, ...], now: d
         leaders = {name: answer.result() for name, answer in leading.items()}
         changed = drift.result()
     standings = tuple(
-        Standing(host=host, why=str(answer.error).partition("\n")[0]) if isinstance(answer, Failure) else answer
+        Standing(host=host, why=str(answer.error).partition("\n")[0]) if isinstance(answer, Failure) else answer[0]
         for host, answer in answers.items()
     )
+    standings = _judged(standings, [answer[1] for answer in answers.values() if not isinstance(answer, Failure)])
     items = (*items, *(item for standing in standings for item in _own(cluster.inventory, standing)))
     return Status(
         cluster=cluster.inventory.cluster,
@@ -182,17 +184,23 @@ def _own(inventory: Inventory, standing: Standing) -> Iterator[Item]:
             yield as_found(own_item(component.name, own, standing.host), there[own.path])
 
 
-def _standing(cluster: Cluster, host: Host, programs: Programs) -> Standing:
+def _judged(standings: tuple[Standing, ...], cases: list[Case]) -> tuple[Standing, ...]:
+    """Each host with what stands against a push there; all are judged together, for what one has lost the others may have."""
+    found = preflight.findings([replace(case, observed=replace(case.observed, restoring="")) for case in cases])
+    return tuple(replace(one, findings=tuple(finding for finding in found if finding.where == one.host.name)) for one in standings)
+
+
+def _standing(cluster: Cluster, host: Host, programs: Programs) -> tuple[Standing, Case]:
     """One host: one command, then its daemons' own answers, each over the network."""
     case = observe(cluster, host)
     seen = case.observed
-    return Standing(
+    standing = Standing(
         host=host,
         observed=seen,
         daemons=tuple(_daemon(cluster, host, component, seen.units.get(component.unit)) for component in case.components),
         changes=_changes(cluster, host, seen, programs),
-        findings=preflight.findings([replace(case, observed=replace(seen, restoring=""))]),
     )
+    return standing, case
 
 
 def _daemon(cluster: Cluster, host: Host, component: Component, state: UnitState | None) -> Daemon:

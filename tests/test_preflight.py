@@ -89,7 +89,7 @@ CASES: dict[str, tuple[Case, str]] = {
             seen(well(CONTROLLER), managed=frozenset({PurePosixPath("/etc/systemd/system/etcd.service")})),
             "/var/lib/hardway/proved/etcd.service",
         ),
-        "etcd has run here, and /var/lib/etcd/member is gone",
+        "etcd has run here, and /var/lib/etcd/member/wal is gone",
     ),
     "room disk": (facts(well(WORKER), disk_free=1 << 30), "1024 MiB free under /var/lib"),
     "room memory": (facts(well(CONTROLLER), memory=512 << 20), "it has 512 MiB of memory"),
@@ -141,9 +141,22 @@ def test_a_clock_that_may_have_been_right_when_it_was_asked_is(clock: float) -> 
 def test_data_that_was_never_there_is_not_lost() -> None:
     managed = seen(well(CONTROLLER), managed=frozenset({PurePosixPath("/etc/systemd/system/etcd.service")}))
     assert preflight.findings([managed]) == ()
-    assert preflight.findings([paths(managed, "/var/lib/hardway/proved/etcd.service", "/var/lib/etcd/member")]) == ()
+    assert preflight.findings([paths(managed, "/var/lib/hardway/proved/etcd.service", "/var/lib/etcd/member/wal")]) == ()
     up = seen(paths(managed, "/var/lib/hardway/proved/etcd.service"), units={"etcd.service": UP})
     assert preflight.findings([up]) == ()  # of a host that runs, no paths are asked
+
+
+def test_data_that_most_members_have_lost_comes_out_of_a_snapshot() -> None:
+    """A member joins the others while they are a quorum; what two of three have lost, no other member can give them."""
+    lost = [paths(well(host), "/var/lib/hardway/proved/etcd.service") for host in INVENTORY.on("controller")]
+    page = (ROOT / "docs" / "preflight.md").read_text()
+
+    (one,) = preflight.findings([lost[1], well(CONTROLLER)])
+    two = preflight.findings(lost[1:])
+
+    assert one.next_step.endswith("./inv etcd.rejoin controller-2")
+    assert [finding.where for finding in two] == ["controller-2", "controller-3"]
+    assert all(finding.next_step.startswith("put a snapshot back on all members") and row(finding) in page for finding in two)
 
 
 def only(case: Case) -> Finding:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import pytest
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hardway import components, status
 from hardway.components.kubelet import OWN
-from hardway.desired import Blob, Component, Gate, Live, Roll
+from hardway.desired import Blob, Component, Gate, Live, Needs, Roll
 from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
@@ -23,6 +23,7 @@ from hardway.pki.credentials import Credentials, placeholders
 from hardway.pki.pair import leaf, root
 from hardway.pki.register import Item
 from hardway.pki.request import Request
+from hardway.preflight import PROVED
 from hardway.remote.cluster import Cluster
 
 ROOT = Path(__file__).parents[1]
@@ -110,6 +111,20 @@ def test_what_is_down_is_told(observed: Observed, expected: str) -> None:
     seen, _ = found(controller_1=observed)
 
     assert seen.down == (("controller-1", expected),)
+
+
+def test_what_one_host_has_lost_is_judged_by_what_the_others_have() -> None:
+    needs = Needs(keeps=(PurePosixPath("/x"),), rejoined="mend {host.name}", restored="mend all")
+    keeps = replace(X, needs=lambda _: needs)
+    has = replace(SEEN, ground=replace(SEEN.ground, paths=frozenset({PROVED / "x.service", PurePosixPath("/x")})))
+    lost = replace(has, units={}, ground=replace(SEEN.ground, paths=frozenset({PROVED / "x.service"})))
+
+    def steps(**hosts: Observed) -> list[str]:
+        seen, _ = found(keeps, (), **{"controller_1": has, "controller_2": has, "controller_3": has, **hosts})
+        return [finding.next_step for one in seen.standings for finding in one.findings if "is gone" in finding.what]
+
+    assert steps(controller_2=lost) == ["mend controller-2"]
+    assert steps(controller_2=lost, controller_3=lost) == ["mend all"] * 2
 
 
 def test_a_certificate_that_a_daemon_has_asked_for_may_be_the_first_to_end() -> None:

@@ -33,6 +33,17 @@ class Status:
     index: int  # the raft index that it has applied
     version: str
     errors: tuple[str, ...]
+    learner: bool = False  # it follows and does not vote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member, as the others list it."""
+
+    id: int
+    name: str  # empty until it has started
+    peers: tuple[str, ...]  # URLs at which the others reach it
+    learner: bool
 
 
 def servers(inventory: Inventory) -> str:
@@ -55,11 +66,12 @@ def status(live: Live, host: Host) -> Status:
         index=int(said.get("raftAppliedIndex", 0)),
         version=said["version"],
         errors=tuple(said.get("errors", ())),
+        learner=bool(said.get("isLearner")),
     )
 
 
 def member_healthy(live: Live, host: Host) -> str | None:
-    """None if the member serves linearizable reads, knows a leader and has no alarm; else why not."""
+    """None if the member serves linearizable reads, knows a leader, votes and has no alarm; else why not."""
     health = live.etcd(host, "/health")
     if health.status != 200 or health.json().get("health") != "true":
         return f"/health says {health.status} {health.body.decode(errors='replace').strip()}"
@@ -68,16 +80,35 @@ def member_healthy(live: Live, host: Host) -> str | None:
         return "it knows of no leader"
     if own.errors:
         return f"alarms: {', '.join(own.errors)}"
+    if own.learner:
+        return f"it is a learner and does not vote yet; ./inv etcd.rejoin {host.name} ends that"
     return None
 
 
 def members(live: Live, host: Host) -> tuple[str, ...]:
     """Who belongs to the cluster, by the member on a host; a learner or one that has never started is marked so."""
-    answer = live.etcd(host, "/v3/cluster/member/list", {})
+    listed = _listed(live, host, linearizable=False)
+    return tuple(sorted(f"{member.name or 'not started'}{' (learner)' if member.learner else ''}" for member in listed))
+
+
+def membership(live: Live, host: Host) -> tuple[Member, ...]:
+    """Who belongs to the cluster, read linearizably through the member on a host."""
+    return _listed(live, host, linearizable=True)
+
+
+def _listed(live: Live, host: Host, *, linearizable: bool) -> tuple[Member, ...]:
+    answer = live.etcd(host, "/v3/cluster/member/list", {"linearizable": linearizable})
     if answer.status != 200:
         raise Mistake.at(host.name, f"etcd answers its member list with {answer.status}")
-    listed = answer.json()["members"]
-    return tuple(sorted(f"{m.get('name') or 'not started'}{' (learner)' if m.get('isLearner') else ''}" for m in listed))
+    return tuple(
+        Member(id=int(one["ID"]), name=one.get("name", ""), peers=tuple(one.get("peerURLs", ())), learner=bool(one.get("isLearner")))
+        for one in answer.json()["members"]
+    )
+
+
+def peer(host: Host) -> str:
+    """Where the member on a host is reached by the others."""
+    return f"https://{host.address}:{PEER_PORT}"
 
 
 def value(live: Live, host: Host, key: str) -> bytes | None:
@@ -188,7 +219,10 @@ COMPONENT = Component(
     needs=lambda _: Needs(
         ports=(CLIENT_PORT, PEER_PORT),
         memory=100,
-        keeps=(DATA / "member",),
+        # Its log, not `member`: that is made by a member without data too, before it sees that it may not begin.
+        # https://github.com/etcd-io/etcd/blob/main/server/etcdserver/bootstrap.go
+        keeps=(DATA / "member/wal",),
+        rejoined="put that member back, while the others serve: ./inv etcd.rejoin {host.name}",
         restored="put a snapshot back on all members: ./inv etcd.restore FILE --yes; ./inv etcd.snapshot takes one if a quorum is left",
         new=(DATA,),
     ),

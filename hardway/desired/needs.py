@@ -20,4 +20,5 @@ class Needs:
     swapless: bool = False  # it does not start where there is swap
     keeps: tuple[PurePosixPath, ...] = ()  # what it has once it has run, and cannot make again
     restored: str = ""  # how that is brought back
+    rejoined: str = ""  # how, where one host of three or more has lost it and no other; {host.name} is filled in
     new: tuple[PurePosixPath, ...] = ()  # what is another's if it is there, and not empty, before the component is

@@ -39,7 +39,7 @@ mark() { # id, digest, revisions to skip, name: until `unmark` a push refuses th
   printf '%s %s %s %s\n' "$@" >"$lib/restoring.new"
   sync "$lib/restoring.new"; mv -T "$lib/restoring.new" "$lib/restoring"; sync "$lib"
 }
-unmark() { rm -rf "$data/restored-$1" "$lib/store/$2" "$lib/restoring"; } # id, digest
+unmark() { rm -rf "$data/restored-$1" "$lib/store/$2" "$lib/restoring" "$lib/rejoining"; } # id, digest
 stands() { # id: how far this member has come
   if [ -e "$data/restored-$1/member" ]; then [ -e "$data/before-$1" ] && echo between || echo staged
   elif [ -e "$data/before-$1" ]; then echo swapped
@@ -51,13 +51,16 @@ stopped() {
 swap() { # id; every line can run twice
   stopped
   [ -e "$data/restored-$1/member" ] || return 0
+  aside "$1"
+  mv -T "$data/restored-$1/member" "$data/member"; sync -f "$data"
+}
+aside() { # id: what the member has is kept
   mkdir -p "$data/before-$1"; chown etcd:etcd "$data/before-$1"
   if [ -e "$data/member" ]; then
     old=$data/before-$1/member
     [ ! -e "$old" ] || old=$old.$(date +%s) # a reboot in between has made another
     mv -T "$data/member" "$old"
   fi
-  mv -T "$data/restored-$1/member" "$data/member"; sync -f "$data"
 }
 back() { # id: the old data again, and nothing of the new; every line can run twice
   stopped
@@ -70,4 +73,40 @@ back() { # id: the old data again, and nothing of the new; every line can run tw
   fi
   rm -rf "$data/restored-$1"; sync -f "$data"
 }
+
+# A member that comes back while the others serve.
+holds() { [ ! -e "$data/member/wal" ] || echo data; } # a member that may not begin makes all but its log
+begun() { cat "$lib/rejoining" 2>/dev/null || :; }
+begin() { # id, under which old data is kept: noted from before the first change until a member has joined
+  mkdir -p "$lib"
+  echo "$1" >"$lib/rejoining.new"; sync "$lib/rejoining.new"; mv -T "$lib/rejoining.new" "$lib/rejoining"; sync "$lib"
+}
+over() { joined; rm -f "$lib/rejoining"; }
+leave() { # id: the member stops, and what it has is kept; tells if there was something
+  systemctl stop etcd.service; stopped; joined
+  [ -e "$data/member" ] || return 0
+  aside "$1"; sync -f "$data"; echo kept
+}
+drop_in=$HARDWAY_ROOT/run/systemd/system/etcd.service.d
+join() { # once, into a cluster that there is: a member that joins waits until it has the data, and takes that as long as it may
+  mkdir -p "$drop_in"
+  echo ETCD_INITIAL_CLUSTER_STATE=existing >"$drop_in/rejoin.env"
+  # The later file counts: https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#EnvironmentFile=
+  # It goes as soon as the member has joined: one that lost its data again must not begin with `existing`, as if it had never voted.
+  cat >"$drop_in/rejoin.conf" <<END
+[Service]
+EnvironmentFile=-$drop_in/rejoin.env
+TimeoutStartSec=infinity
+ExecStartPost=+/bin/rm -f $drop_in/rejoin.env
+END
+  systemctl daemon-reload
+  systemctl restart --no-block etcd.service
+}
+joined() {
+  rm -f "$drop_in/rejoin.env" "$drop_in/rejoin.conf"
+  rmdir "$drop_in" 2>/dev/null || : # the host's own, if it has others in it
+  systemctl daemon-reload
+}
+resume() { systemctl start --no-block etcd.service; }
+state() { systemctl is-active etcd.service || :; }
 "$@"

@@ -200,7 +200,7 @@ def _stage(members: Members, snapshot: Path, note: Note, this: Restore) -> None:
     for host, said in members.run("check", note.sha256).items():
         _same(host, json.loads(said), note)
     initial = initial_cluster(members.cluster.inventory)
-    members.each(lambda host: members.call(host, "stage", this.id, note.sha256, host.name, peer(host), initial, str(this.skip)))
+    members.each(lambda host: members.call(host, "stage", this.id, note.sha256, host.name, etcd.peer(host), initial, str(this.skip)))
 
 
 def _same(host: Host, found: Mapping[str, object], note: Note) -> None:
@@ -245,11 +245,6 @@ def _runs(seen: Observed, component: Component) -> bool:
     return state is not None and state.active in {"active", "activating"}
 
 
-def peer(host: Host) -> str:
-    """Where a member is reached by the others."""
-    return f"https://{host.address}:{etcd.PEER_PORT}"
-
-
 def initial_cluster(inventory: Inventory) -> str:
     """Every member, as etcd and etcdutl take them."""
-    return ",".join(f"{host.name}={peer(host)}" for host in inventory.on("controller"))
+    return ",".join(f"{host.name}={etcd.peer(host)}" for host in inventory.on("controller"))

@@ -1,4 +1,4 @@
-"""etcd.snapshot, etcd.restore, etcd.revert: what etcd holds, kept and put back."""
+"""etcd.snapshot, etcd.restore, etcd.revert, etcd.rejoin: what etcd holds, kept and put back."""
 
 from __future__ import annotations
 
@@ -73,6 +73,29 @@ def revert(c: Context, yes: bool = False) -> None:
     with session.console.step("revert") as tell, running(session, State(session.state), tell, issuing=False) as cluster:
         put_back(cluster, tell)
     session.console.result("the old data is back on every member")
+
+
+@task(
+    auto_shortflags=False,
+    positional=["host"],
+    help={"host": "a controller", "yes": "also if etcd has data there: it is kept aside, and named"},
+)
+def rejoin(c: Context, host: str, yes: bool = False) -> None:
+    """Put a member of etcd back that has lost its data, while the cluster is in use: HOST.
+
+    The old member leaves, a new one joins as a learner, takes the data from the others, and votes once it has caught up. All other
+    members have to be well. If it is cut short, the same again goes on.
+    """
+    from hardway.snapshot.rejoin import rejoin as put_back
+    from hardway.state import State
+    from hardway.verbs.program.running import running
+
+    session = Session.open(c)
+    with session.console.step(f"rejoin {host}") as tell, running(session, State(session.state), tell, issuing=False) as cluster:
+        back = put_back(cluster, host, datetime.now(UTC), tell, yes=yes)
+    session.console.result(f"{host} has a member that votes again: {back.member.name} ({back.member.id:x})")
+    if back.kept:
+        session.console.result(f"what was there before is kept in {back.kept}: remove it when it is no longer needed")
 
 
 def _meant(verb: str, what: str, *, yes: bool) -> None:

@@ -70,7 +70,7 @@ FAULTS: Mapping[int, Fault] = {
         "certificates are refused, with what to do; `./inv rotate.authority` replaces it at once, with all others that have expired",
     ),
     20: Fault("clocks that differ", "told from 2 s on, refused from 30 s on; what is issued is good five minutes ago"),
-    21: Fault("one etcd member is lost with its data", "told, no other is touched", "mended by a snapshot put back, not by a member added"),
+    21: Fault("one etcd member is lost with its data", "told, no other is touched; `./inv etcd.rejoin HOST` puts it back"),
     22: Fault(
         "etcd's quorum is lost",
         "told at once, no other is touched and nothing put back by itself; `./inv etcd.restore FILE --yes` mends it",

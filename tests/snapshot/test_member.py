@@ -183,3 +183,21 @@ def test_a_member_that_gives_no_snapshot_is_told_and_nothing_stays(host: FakeHos
     with pytest.raises(Mistake, match="Error: context deadline exceeded"):
         host.machine().stream(lambda _: None, *ask("save", "https://c1:2379"))
     assert not host.path("/var/lib/hardway/snapshot").exists()
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_member_joins_by_what_goes_as_soon_as_it_has_joined(host: FakeHost, shell: str) -> None:
+    """Also if the kit is killed: with `existing`, one that loses its data again would begin as if it had never voted."""
+    at = host.path("/run/systemd/system/etcd.service.d")
+    at.mkdir(parents=True)
+    (at / "own.conf").touch()
+
+    call(host, "join", shell=shell)
+
+    env, conf = at / "rejoin.env", (at / "rejoin.conf").read_text()
+    assert env.read_text() == "ETCD_INITIAL_CLUSTER_STATE=existing\n"
+    assert conf.splitlines()[1] == f"EnvironmentFile=-{env}"  # one that is gone is none
+    assert conf.splitlines()[-1] == f"ExecStartPost=+/bin/rm -f {env}"
+    call(host, "joined", shell=shell)
+    assert [path.name for path in at.iterdir()] == ["own.conf"]
+    call(host, "joined", shell=shell)

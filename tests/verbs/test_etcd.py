@@ -19,9 +19,10 @@ def test_without_yes_nothing_is_asked_or_done(verb: list[str], capsys: pytest.Ca
     assert said.endswith("add --yes if that is meant\n")
 
 
-def test_a_restore_without_a_file_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("verb", "lacks"), [("etcd.restore", "file"), ("etcd.rejoin", "host")])
+def test_without_a_file_or_a_host_it_is_wrong_usage(verb: str, lacks: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        Cli(CONTENTS, version="0").run(["inv", "etcd.restore", "--yes"])
+        Cli(CONTENTS, version="0").run(["inv", verb, "--yes"])
 
     assert ended.value.code == 64
-    assert "file" in capsys.readouterr().err
+    assert lacks in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_every_verb_that_takes_hosts_takes_them_by_one_option() -> None:
 
     assert taking == {"plan", "push", "preflight", "status", "restart", "certs", "certs.renew", "reset", "render"}
     one = {name for name, task in verbs.items() if "host" in inspect.signature(task.body).parameters}
-    assert one == {"lab.ssh"}
+    assert one == {"lab.ssh", "etcd.rejoin"}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class FakeEtcd:
             for i, host in enumerate(HOSTS, 1)
         }
     )
-    members: list[dict[str, Any]] = field(default_factory=lambda: [{"name": host.name} for host in HOSTS])
+    members: list[dict[str, Any]] = field(default_factory=lambda: [{"ID": "1", "name": host.name} for host in HOSTS])
     deaf: str = ""  # the member that does not see what others have written
     seal: Callable[[bytes], bytes] = lambda plain: b"k8s:enc:secretbox:v1:key-1:" + plain[::-1]
     show: Callable[[bytes], bytes] = lambda plain: plain
@@ -127,7 +127,7 @@ def third(name: str, value: Any) -> Callable[[FakeEtcd], None]:
         (every("leader", "8"), "all members to follow one of them; got controller-1 follows 8"),
         (third("raftTerm", "8"), "one raft term; got controller-1 is in 7"),
         (third("raftAppliedIndex", str(GAP + 102)), f"at most {GAP} entries apart"),
-        (lambda fake: fake.members.append({"name": ""}), "lists controller-1, controller-2, controller-3, not started"),
+        (lambda fake: fake.members.append({"ID": "4"}), "lists controller-1, controller-2, controller-3, not started"),
         (lambda fake: fake.members[2].update(isLearner=True), "lists controller-1, controller-2, controller-3 (learner)"),
         (lambda fake: setattr(fake, "deaf", "controller-3"), "controller-3 to read what controller-1 has written; got None"),
     ],
