@@ -15,7 +15,7 @@ from hardway.pki.declared import Declarations
 from hardway.pki.pair import Pair, private_pem, public_pem
 from hardway.pki.request import Request, requests
 from hardway.pki.trust import Generation, Trust
-from hardway.state import State
+from hardway.state import PKI, State
 
 _STRENGTH = (Pickup.HANDSHAKE, Pickup.WATCH, Pickup.POLL, Pickup.RELOAD, Pickup.RESTART)
 _KEY = "(a private key: not shown)\n"
@@ -73,6 +73,9 @@ def credentials(declarations: Declarations, inventory: Inventory, state: State) 
     pairs = {request.file: leaves[request.authority].get(request.file, "is missing") for request in wanted}
     wrong = {file: str(pair) for file, pair in pairs.items() if not isinstance(pair, Pair)}
     wrong |= {f"pki/{name}": "is missing" for name, there in (*found.items(), *keys.items()) if not there}
+    if wrong and not state.glob(PKI):
+        step = "`./inv push` makes all that this cluster needs; if it is there already, bring its state/ back: ./inv state.restore"
+        raise Mistake.at(state.where("pki"), "there is nothing", step)
     if wrong:
         raise Mistake(*(Finding(where=state.where(file), what=what, next_step="`./inv push` issues it") for file, what in wrong.items()))
     good = {file: pair for file, pair in pairs.items() if isinstance(pair, Pair)}

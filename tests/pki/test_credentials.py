@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,15 @@ def test_what_was_not_issued_is_told_at_once(declarations: Declarations, invento
         issue.credentials(declarations, inventory, state)
 
     assert [finding.what for finding in caught.value.findings] == ["is missing", "no certificate can be read", "is missing"]
+
+
+def test_where_nothing_was_ever_issued_one_line_says_so(declarations: Declarations, inventory: Inventory, tmp_path: Path) -> None:
+    with pytest.raises(Mistake) as caught:
+        issue.credentials(declarations, inventory, State(tmp_path / "kit"))
+
+    (finding,) = caught.value.findings
+    assert (finding.where, finding.what) == (str(tmp_path / "kit" / "pki"), "there is nothing")
+    assert "`./inv push` makes all" in finding.next_step
 
 
 @pytest.mark.parametrize("name", ["encryption", "service-account"])
