@@ -7,7 +7,8 @@ request that has issued it (https://kep.k8s.io/4193; apiserver, pkg/authenticati
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -67,7 +68,7 @@ def read(cluster: Cluster, since: datetime) -> Log:
     shown: dict[str, Request] = {}
     issued: dict[str, tuple[str, datetime]] = {}
     for host, lines in each(cluster.inventory.on("controller"), partial(_lines, cluster, since), AT_ONCE).items():
-        for event in map(json.loads, lines):
+        for event in _events(lines):
             at = datetime.fromisoformat(event["requestReceivedTimestamp"])
             if made := event.get("annotations", {}).get(ISSUED):
                 issued[made] = host.name, at
@@ -81,6 +82,13 @@ def _lines(cluster: Cluster, since: datetime, host: Host) -> list[str]:
     utc = since.astimezone(UTC)
     words = (f"{utc:%Y-%m-%d %H:%M:%S} UTC", f"{utc:%Y-%m-%dT%H:%M:%S}")
     return cluster.run(host, "sh", "-c", READ, "sh", str(PurePosixPath(AUDIT).parent), *words).splitlines()
+
+
+def _events(lines: Iterable[str]) -> Iterator[Mapping[str, Any]]:
+    """The lines that are whole: the last one may be on its way into the file."""
+    for line in lines:
+        with suppress(ValueError):
+            yield json.loads(line)
 
 
 def _request(event: Mapping[str, Any], at: datetime) -> Request:

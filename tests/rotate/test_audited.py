@@ -70,3 +70,11 @@ def test_what_was_sent_says_nothing(cluster: Logged) -> None:
 
     assert set(found.shown) == {"X509SHA256=requestObject", "X509SHA256=responseObject"}
     assert not found.issued
+
+
+def test_a_line_that_is_being_written_is_left_out(cluster: Logged) -> None:
+    cluster.log("controller-1", event("jane", "X509SHA256=aa", ago(5)), event("jim", "X509SHA256=bb", ago(4)))
+    path = cluster.root / "controller-1" / "audit.log"
+    path.write_text(path.read_text()[:-20])
+
+    assert set(read(cluster).shown) == {"X509SHA256=aa"}
