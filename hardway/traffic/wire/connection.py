@@ -90,14 +90,15 @@ def connect(address: tuple[str, int], context: ssl.SSLContext, name: str) -> tup
         taken = [error for error in several if isinstance(error, ConnectionResetError | BrokenPipeError)]  # and let go before we looked
         reached = Reached.HANDSHAKE if taken else Reached.CONNECT
         raise Lost(reached, said((taken or several)[-1]), cut=bool(taken)) from failed
+    end = plain
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        secure = context.wrap_socket(plain, server_hostname=name)
+        end = secure = context.wrap_socket(plain, server_hostname=name)  # of one that was reset by now, without a handshake and an error
+        return secure, secure.getpeercert() or {}
     except OSError as error:
-        plain.close()
+        end.close()
         refused = isinstance(error, ssl.SSLCertVerificationError | TimeoutError)
         raise Lost(Reached.HANDSHAKE, said(error), cut=not refused) from error
-    return secure, secure.getpeercert() or {}
 
 
 def receive(sock: ssl.SSLSocket, deadline: float) -> bytes:
