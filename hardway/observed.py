@@ -115,3 +115,7 @@ class Observed:
     owed: frozenset[str] = frozenset()  # units whose restart was promised and not yet proved
     restoring: str = ""  # the snapshot of a restore that has not ended, as `Restore` writes it
     died: bool = False  # a push died after its commit: the next apply finishes it
+
+    def runs(self, unit: str) -> bool:
+        """Whether a unit is up, or on its way."""
+        return unit in self.units and self.units[unit].active in {"active", "activating"}

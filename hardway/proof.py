@@ -28,6 +28,7 @@ PAUSE = 0.2  # seconds between two looks at a port
 SLOWLY = 5.0  # the same at a log
 SLACK = 10.0  # seconds beyond what the reader takes by itself, on a machine that is busy
 AUDIT = "/var/log/kube-apiserver/audit.log"
+CREDENTIAL = "X509SHA256="  # and a fingerprint: how that log names a certificate
 NOBODY = "nobody"
 REVIEW = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
 # Does the log of requests name this credential, by that client? Ours, that shows it before, is another one.
@@ -135,7 +136,7 @@ class _Asking:
         """A client that looks every five minutes: the API servers write down with which certificate each request came."""
         if not self.wait:
             return f"; {one.reader} takes it within five minutes, which was not waited for"
-        credential = f"X509SHA256={tls.fingerprint(one.pair)}"
+        credential = f"{CREDENTIAL}{tls.fingerprint(one.pair)}"
 
         words = ("sh", "-c", LOOKED_FOR, "sh", credential, AUDIT, f'"userAgent":"{one.reader}/')
         asked = self.cluster.inventory.on("controller") if one.at_endpoint else (one.host,)

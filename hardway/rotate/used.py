@@ -16,6 +16,7 @@ from hardway.pki import tls
 from hardway.pki.declared import KeyPair, Place
 from hardway.pki.pair import BACKDATED, Pair
 from hardway.pki.trust import Trust
+from hardway.proof import CREDENTIAL
 from hardway.remote.cluster import Cluster
 from hardway.rotate import audited
 from hardway.rotate.audited import Request
@@ -27,7 +28,6 @@ LATELY = timedelta(hours=1)  # who has asked within this time is taken to ask ag
 FOLLOWED = timedelta(minutes=10)  # after a switch, in which clients look at their files again: client-go does each five minutes
 GRACE = timedelta(seconds=30)  # in which a daemon that has its new key is restarted by it
 ACCOUNT = "system:serviceaccount:"
-CERTIFICATE = "X509SHA256="  # begins the name of one in the audit logs
 STARTED = """
 changed=$(stat -L -c %Z -- "$1") began=$(date -d "$(systemctl show --property=ExecMainStartTimestamp --value "$2")" +%s)
 [ "$began" -ge "$changed" ] || began=$((changed + $3))
@@ -102,10 +102,10 @@ def certificates(cluster: Cluster, state: State, trust: Trust, now: datetime) ->
     since = max((pair.certificate.not_valid_before_utc for pair in ours), default=now) + BACKDATED + FOLLOWED
     shown = audited.read(cluster, since).shown if since < now else {}
     yield from _behind([one for one in given if one.signer != signer], given, "a certificate of an older generation", shown, now)
-    known = {f"{CERTIFICATE}{tls.fingerprint(pair)}" for pair in operators} | set(map(_credential, given))
+    known = {f"{CREDENTIAL}{tls.fingerprint(pair)}" for pair in operators} | set(map(_credential, given))
     names = {pair.common_name for pair in ours}
     for credential, request in _by_time(shown):
-        if credential.startswith(CERTIFICATE) and credential not in known and not request.user.startswith("system:"):
+        if credential.startswith(CREDENTIAL) and credential not in known and not request.user.startswith("system:"):
             if request.user in names:
                 step = "bring the operator's kubeconfig there again, and wait for an hour after its last request"
                 yield _dependent(request.user, "an older certificate than the one in state/", request, now, step)
@@ -140,4 +140,4 @@ def _told(what: str, request: Request, now: datetime) -> str:
 
 
 def _credential(access: Access) -> str:
-    return f"{CERTIFICATE}{access.fingerprint}"
+    return f"{CREDENTIAL}{access.fingerprint}"

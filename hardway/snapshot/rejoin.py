@@ -95,7 +95,7 @@ def rejoin(cluster: Cluster, name: str, now: datetime, tell: Tell, *, yes: bool)
         this = begun or f"{now:%Y%m%dT%H%M%SZ}"
         kept = _put_back(place, member, this, begun=bool(begun), yes=yes)
         _gates(place, etcd.COMPONENT)
-        if _runs(seen[host], kube_apiserver.COMPONENT):
+        if seen[host].runs(kube_apiserver.COMPONENT.unit):
             _gates(place, kube_apiserver.COMPONENT)
         else:
             tell(f"{name}: no API server runs there; ./inv push brings what it lacks")
@@ -258,11 +258,6 @@ def _gates(place: Place, component: Component) -> None:
     gates = component.roll.gates
     seconds = sum(wait(place.cluster, gate, place.host) for gate in gates)
     place.tell(f"{place.host.name}: {component.name}: {', '.join(gate.name for gate in gates)} after {seconds:.1f} s")
-
-
-def _runs(seen: Observed, component: Component) -> bool:
-    state = seen.units.get(component.unit)
-    return state is not None and state.active in {"active", "activating"}
 
 
 def _reason(said: Answer) -> str:

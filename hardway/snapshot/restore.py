@@ -93,7 +93,7 @@ class Members:
 
     def start(self) -> None:
         """All members together, then what stands on them, each behind its gates."""
-        down = [host for host, seen in self.observe().items() if not _runs(seen, etcd.COMPONENT)]
+        down = [host for host, seen in self.observe().items() if not seen.runs(etcd.COMPONENT.unit)]
         self._act(down, Action(verb="restart-no-block", unit=etcd.COMPONENT.unit))  # none is ready before a quorum is
         self._pass(etcd.COMPONENT)
         api, *others = clients()
@@ -238,11 +238,6 @@ def _proved(members: Members, note: Note, this: Restore) -> None:
         answer = members.cluster.api("/api/v1/secrets?limit=500", host=host)
         if answer.status != 200:
             raise Mistake.at(host.name, f"its API server cannot read the Secrets: it answers {answer.status}")
-
-
-def _runs(seen: Observed, component: Component) -> bool:
-    state = seen.units.get(component.unit)
-    return state is not None and state.active in {"active", "activating"}
 
 
 def initial_cluster(inventory: Inventory) -> str:
