@@ -32,7 +32,6 @@ Tell = Callable[[str], None]
 STRANGE = ("--context", "--namespace", "--image-pull-secret", "--read-only", "--print-rbac")
 FEW = 3  # nodes of a cluster that is not ours
 
-MOST = 6  # checks at a time
 SHORT = 15  # minutes that a certificate for one run is good for
 
 HELP = {
@@ -113,14 +112,16 @@ def smoke(  # noqa: PLR0913, PLR0917 - one parameter an option
 
 def _misused(*, kubeconfig: bool, strange: bool, disruptive: bool, parallel: int, all_without: bool) -> str | None:
     """Why options do not go together."""
+    from hardway.smoke.runner import AT_ONCE
+
     if strange and not kubeconfig:
         return f"{', '.join(STRANGE)} and --yes go with --kubeconfig"
     if all_without:
         return "--all goes with --cleanup"
     if kubeconfig and disruptive:
         return "nothing is stopped on a cluster that is known by its kubeconfig alone"
-    if not 0 <= parallel <= MOST:
-        return f"--parallel takes a number of checks, from 1 to {MOST}"
+    if not 0 <= parallel <= AT_ONCE:
+        return f"--parallel takes a number of checks, from 1 to {AT_ONCE}"
     return None
 
 
@@ -172,9 +173,10 @@ def report(  # noqa: PLR0913 - one parameter an option
 def prove(session: Session, stage: Opens, checks: tuple[Check, ...], have: Collection[str], parallel: int) -> Report:
     """Run checks on a stage."""
     from hardway.smoke import smoke as run
+    from hardway.smoke.runner import AT_ONCE
 
     with session.console.step("smoke") as tell, stage(tell) as on:
-        return run(checks, on, have=have, tell=tell, now=tell.now, at_once=parallel or MOST)
+        return run(checks, on, have=have, tell=tell, now=tell.now, at_once=parallel or AT_ONCE)
 
 
 def shown(session: Session, found: Report, json: str, junit: str) -> None:

@@ -9,8 +9,8 @@ from invoke.exceptions import Exit
 
 from hardway.desired import PodSettings, Toleration
 from hardway.errors import Mistake
-from hardway.smoke import CHECKS, runner
-from hardway.verbs.smoke import MOST, _misused, choose, harmless, settings
+from hardway.smoke import CHECKS
+from hardway.verbs.smoke import _misused, choose, harmless, settings
 
 
 def test_without_options_all_checks_are_chosen() -> None:
@@ -84,7 +84,3 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], wh
 
     assert (found is None) == (not why)
     assert why in (found or "")
-
-
-def test_as_many_checks_as_may_be_at_a_time_are_what_is_done() -> None:
-    assert MOST == runner.AT_ONCE
