@@ -41,7 +41,7 @@ def _asked(component: str, program: Binary, flags: Mapping[str, str], taken: Pat
     said = _said(program, *words.values())
     if said is None:
         return  # it cannot be run here: its host's start will tell, and goes back
-    if _wrong(said) is None:
+    if said.returncode == 0:
         taken.mkdir(parents=True, exist_ok=True)
         stamp.touch()
         return

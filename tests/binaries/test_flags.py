@@ -86,6 +86,7 @@ def test_what_was_taken_is_not_asked_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["\x7fELF of another machine", "#!/bin/sh\necho of no use >&2; exit 1\n"])
 def test_a_program_that_cannot_say_it_here_stops_nothing(tmp_path: Path, text: str) -> None:
     assert refused(tmp_path, "kube-scheduler", text, anything="1") == []
+    assert not (tmp_path / "flags").exists()  # nor is it taken to have said yes
 
 
 def test_without_flags_of_ones_own_nothing_is_asked(tmp_path: Path) -> None:
