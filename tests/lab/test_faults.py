@@ -10,6 +10,7 @@ import pytest
 from hardway.components import etcd
 from hardway.inventory import Host
 from tests.lab.conftest import LabCluster
+from tests.lab.sabotage import until
 
 pytestmark = pytest.mark.lab
 WIPE = "systemctl stop etcd; rm -rf /var/lib/etcd/member"
@@ -113,10 +114,18 @@ def test_fault_21_a_rejoin_that_is_killed_as_the_host_loses_its_power(cluster: L
         run.kill()
     cluster.cut_power(lost)
     cluster.boot()
+    cluster.read_again()  # our own connection to it is gone too
 
     assert cluster.inv("etcd.rejoin", lost.name).returncode == 0
 
     back(cluster, lost)
+    until(lambda: all(writes(cluster, host) for host in cluster.inventory.on("controller")))
+
+
+def writes(cluster: LabCluster, host: Host) -> bool:
+    """Whether an API server writes by each of its connections to etcd in turn; that a member lost its power shows it by the next use."""
+    changes = ({"data": {"written": str(turn)}} for turn in range(2 * len(cluster.inventory.on("controller"))))
+    return all(cluster.live.request("PATCH", f"{MAPS}/fault", change, host=host).status == 200 for change in changes)
 
 
 def test_fault_22_a_quorum_that_is_lost_with_its_data(cluster: LabCluster, marked: Path) -> None:
