@@ -26,11 +26,12 @@ NOTICED = 30.0  # seconds until a probe has changed what others see
 PROBED: Mapping[str, Any] = {"periodSeconds": 1, "timeoutSeconds": 10}  # on a busy machine each takes a while
 # What it is given is written to its log, how often it has begun to its volume. What is probed is a child of the container's own process,
 # so that the container does not end when that is killed.
+# All by one stream: a runtime copies a container's two into its log side by side, so what comes first on one may stand second.
 _MAIN = """
 echo >>/scratch/starts
 echo "$NODE $PLAIN $HIDDEN $(cat /plain/word) $(cat /hidden/word) $(wc -l </scratch/starts)"
 touch /scratch/ready
-/agnhost netexec &
+/agnhost netexec 2>&1 &
 exec sleep 3600
 """
 
