@@ -44,10 +44,10 @@ class Watch:
 
     def _watch(self) -> None:
         while not self._over.is_set():
-            for name in ("cmdline", "environ"):
-                for path in Path("/proc").glob(f"[0-9]*/{name}"):
-                    with suppress(OSError):
-                        self.seen.add(path.read_bytes())
+            for process in Path("/proc").iterdir():
+                for name in ("cmdline", "environ") if process.name.isdigit() else ():
+                    with suppress(OSError):  # over meanwhile
+                        self.seen.add((process / name).read_bytes())
             self.rounds += 1
 
 
