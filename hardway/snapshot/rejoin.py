@@ -6,6 +6,7 @@ https://etcd.io/docs/v3.6/op-guide/runtime-configuration/ has the order. Cut sho
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,7 @@ Tell = Callable[[str], None]
 
 AT_ONCE = 16  # hosts
 PAUSE = 0.5  # seconds between two questions
+TOLD = 10  # seconds between two lines about what is waited for
 AGREED = 60  # seconds until members that serve take a change of their number: they have to know each other for five
 CAUGHT_UP = 900  # seconds that a member's data may take to come: etcd holds 2 GiB at most, unless told otherwise
 FEWEST = 3  # members of which one can be missed
@@ -72,8 +74,18 @@ class Place:
         return None if said.status == 200 else _reason(said)
 
     def wait(self, what: str, why_not: Callable[[], str | None], within: float) -> None:
-        """Ask until it is so; a Mistake with the last reason if it is not in time."""
-        why = until(partial(answer, why_not), within=within, pause=PAUSE)
+        """Ask until it is so, and tell meanwhile why it is not; a Mistake with the last reason if it is not in time."""
+        due = time.monotonic() + TOLD
+
+        def asked() -> str | None:
+            nonlocal due
+            why = answer(why_not)
+            if why and time.monotonic() >= due:
+                due = time.monotonic() + TOLD
+                self.tell(f"{self.host.name}: {what}: {why}")
+            return why
+
+        why = until(asked, within=within, pause=PAUSE)
         if why:
             raise Mistake.at(self.host.name, f"{what}, and that was not so after {within:.0f} s: {why}", AGAIN)
 

@@ -199,6 +199,16 @@ def test_a_member_that_is_lost_leaves_and_another_votes_in_its_place(cluster: Fa
     assert [line for line in cluster.told if "votes" in line] == ["controller-2: it has caught up and votes"]
 
 
+def test_what_is_waited_for_is_told_while_it_is_waited_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch)
+    monkeypatch.setattr(engine, "TOLD", 0)
+
+    do(cluster)
+
+    waits = ("its old member has to leave", "a new member has to be let in", "its member has to catch up")
+    assert [line for line in cluster.told if "has to" in line] == [f"controller-2: {one}: etcdserver: unhealthy cluster" for one in waits]
+
+
 def test_what_a_member_makes_that_may_not_begin_is_no_data(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     patient(monkeypatch)
     cluster.has(f"{DATA}/member/snap")
