@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -220,8 +220,8 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
     listener = socket.create_server(("127.0.0.1", 0))
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
-        with closing(sink):
-            while piece := _received(source):
+        with closing(sink), suppress(OSError):  # either end may go at any time
+            while piece := source.recv(65536):
                 sink.sendall(piece)
 
     def serve() -> None:
@@ -243,10 +243,3 @@ def proxy() -> Iterator[tuple[str, list[str]]]:
     finally:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-
-
-def _received(source: socket.socket) -> bytes:
-    try:
-        return source.recv(65536)
-    except OSError:
-        return b""

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
@@ -50,7 +50,7 @@ def shows(pair: Pair, says: bytes = b"") -> Callable[[socket.socket], None]:
     tls.show(context, Secret(pair.pem))
 
     def answer(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as end:
+        with context.wrap_socket(connection, server_side=True) as end, suppress(ConnectionError):  # who has seen enough hangs up
             end.recv(1 << 16)
             end.sendall(says)
 

@@ -126,7 +126,7 @@ class ApiServer:
             subject: Any = (secure.getpeercert() or {})["subject"]
             who = dict(part[0] for part in subject)["commonName"]
             (self._http2 if secure.selected_alpn_protocol() == "h2" else self._http1)(secure, who)
-        except OSError:
+        except (OSError, h11.RemoteProtocolError):  # its client is gone
             pass
         finally:
             self._open.discard(sock)
