@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 
 from hardway import waiting
-from hardway.components import ALL, etcd, kube_apiserver
-from hardway.desired import Pickup, Secret, Serving
+from hardway.components import ALL, etcd, kube_apiserver, kubelet
+from hardway.desired import Component, Pickup, Secret, Serving
 from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.pki import tls
@@ -26,6 +27,7 @@ Tell = Callable[[str], None]
 AT_ONCE = 6  # sshd lets ten sessions run over one connection
 PAUSE = 0.2  # seconds between two looks at a port
 SLOWLY = 5.0  # the same at a log
+STIRRED = 1.0  # seconds until kubelets have to ask again
 SLACK = 10.0  # seconds beyond what the reader takes by itself, on a machine that is busy
 AUDIT = "/var/log/kube-apiserver/audit.log"
 CREDENTIAL = "X509SHA256="  # and a fingerprint: how that log names a certificate
@@ -51,6 +53,9 @@ class Renewed:
 
     def __str__(self) -> str:
         return f"{self.certificate} on {self.host.name}"
+
+    def is_polled_by(self, component: Component) -> bool:
+        return (self.reader, self.pickup) == (component.name, Pickup.POLL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +102,10 @@ def prove(cluster: Cluster, several: Sequence[Renewed], tell: Tell, *, wait: boo
     ask = _Asking(cluster=cluster, tell=tell, wait=wait)
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         try:
-            return tuple(pool.map(ask.proved, several))
+            proofs = [pool.submit(ask.proved, one) for one in several]
+            if wait:
+                ask.stir({one.host: proof for one, proof in zip(several, proofs, strict=True) if one.is_polled_by(kubelet.COMPONENT)})
+            return tuple(proof.result() for proof in proofs)
         except BaseException:  # Ctrl-C: nobody waits on
             ask.over.set()
             raise
@@ -149,6 +157,17 @@ class _Asking:
         spent = until(unseen, within=_within(one), pause=SLOWLY, where=str(one), over=self.over)
         return f", used by {one.reader} after {spent:.0f} s"
 
+    def stir(self, kubelets: Mapping[Host, Future[Proof]]) -> None:
+        """Have each kubelet ask the API every second, until it is proved: who waits for its answer when it takes its certificate gets 401.
+
+        A client whose bundle has changed since its start makes a handshake for a request that comes 90 seconds after the last handshake,
+        and takes its certificate there; client-go then closes every connection, also that one (transport/ca_rotation.go, cert_rotation.go).
+        """
+        while any(not proof.done() for proof in kubelets.values()) and not self.over.wait(STIRRED):
+            for host in (host for host, proof in kubelets.items() if not proof.done()):
+                with suppress(Mistake):
+                    self.cluster.judged(host, kubelet.PORT)
+
 
 def _is_accepted(cluster: Cluster, one: Renewed) -> str:
     """Show it to the server that it is for, as its reader will."""
@@ -177,7 +196,8 @@ def _at_api(cluster: Cluster, client: Client, one: Renewed) -> str:
     who = seen_as(client, server, named=name if proxy else "")
     if who != name:
         raise Mistake.at(str(one), f"to the API server it is {who}, not {name}")
-    return f"accepted as {name}" if one.pickup is Pickup.POLL else f"accepted as {name}; {one.reader} takes it at its next handshake"
+    takes = f"; {one.reader} takes it at its next handshake" if one.pickup is Pickup.HANDSHAKE else ""
+    return f"accepted as {name}{takes}"
 
 
 def seen_as(client: Client, server: str, *, named: str = "") -> str:

@@ -51,6 +51,16 @@ def ready(live: Live, host: Host) -> str | None:
     return None if found["status"] == "True" else f"Ready is {found['status']}: {found.get('message', '')}"
 
 
+def asks(live: Live, host: Host) -> str | None:
+    """None if it hears from the API who comes and what he may; else why not.
+
+    client-go closes every connection when a handshake shows it that its own certificate has changed, also that one. Who waits for an answer
+    then gets 401, and a metrics-server that gets it has nothing to tell for half a minute: so it is we who wait, if we can.
+    """
+    status = live.judged(host, PORT)
+    return None if status in {200, 403} else f"an account that may do nothing gets {status} from it, not 403"
+
+
 def version(live: Live, host: Host) -> str:
     """What the kubelet says it is, by its Node."""
     return str(node(live, host)["status"]["nodeInfo"]["kubeletVersion"]).removeprefix("v")
@@ -103,6 +113,7 @@ COMPONENT = Component(
         gates=(
             Gate(name="registered", ask=registered, within=60),
             Gate(name="ready", ask=ready, within=90),
+            Gate(name="asks", ask=asks, within=60),
             certificate(SERVING),
         ),
     ),

@@ -80,6 +80,10 @@ class Live(Protocol):
         """The common name of the generation that signs for an authority."""
         ...
 
+    def judged(self, host: Host, port: int) -> int:
+        """The status that a daemon gives to an account that may do nothing: it has to ask the API who that is, and what it may."""
+        ...
+
 
 class Stage(Live, Protocol):
     """What a check may do besides asking: create and stop, all of it put back by the stage."""

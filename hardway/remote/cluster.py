@@ -25,6 +25,7 @@ from hardway.remote.tunnel import tunnel
 FIELD_MANAGER = "hardway"
 SHAKE = 5.0  # seconds that a TLS handshake may take
 LOCKS = 16  # hosts that are asked for theirs at the same time
+ACCOUNT = "/api/v1/namespaces/kube-system/serviceaccounts/default"
 DIRECT = 2.0  # seconds after which a port is taken to be out of reach but over SSH
 
 
@@ -114,6 +115,17 @@ class Cluster:
 
     def signer(self, authority: str) -> str:
         return self._credentials.trusts[authority].signer.common_name
+
+    def judged(self, host: Host, port: int) -> int:
+        return self.visit(f"https://{host.address}:{port}", "/healthz", token=self.token()).status
+
+    def token(self, host: Host | None = None) -> str:
+        """One that an API server, or a certain one, has just signed for an account that may do nothing; good for ten minutes."""
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+        answer = self.request("POST", f"{ACCOUNT}/token", body, host=host)
+        if answer.status != 201:
+            raise Mistake.at(host.name if host else self._inventory.server, f"a token is refused: {answer.status}", "run it again")
+        return str(answer.json()["status"]["token"])
 
     # Requests that may change the cluster.
 

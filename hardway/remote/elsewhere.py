@@ -102,6 +102,9 @@ class Elsewhere:
     def signer(self, authority: str) -> str:  # noqa: ARG002 - the same
         self._no_hosts()
 
+    def judged(self, host: Host, port: int) -> int:  # noqa: ARG002 - the same
+        self._no_hosts()
+
     def visit(
         self,
         url: str,  # noqa: ARG002 - the same

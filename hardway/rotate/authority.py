@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from hardway import proof
-from hardway.components import ALL
+from hardway.components import ALL, kubelet
 from hardway.desired import Component, Pickup, Secret
 from hardway.errors import Finding, Mistake
 from hardway.pki import kept, succession
@@ -115,7 +115,8 @@ def prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> N
             believed.everywhere(cluster, authority, _probe(world, authority, newest), world.tell)
         case Step.SWITCH:
             for component in clients(authority) if world.fast else ():
-                restart(cluster, component, component.hosts(world.inventory), world.tell)
+                if component is not kubelet.COMPONENT:  # it is made to ask (proof.py), and a restart would end every `exec` on its node
+                    restart(cluster, component, component.hosts(world.inventory), world.tell)
             _prove_used(world, authority, cluster)
         case Step.FINISH:
             for old in succession.retired(world.state, authority.authority):

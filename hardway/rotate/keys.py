@@ -89,7 +89,7 @@ def _prove_account(world: World, cluster: Cluster, step: Step) -> None:
     if step is Step.PREPARE:
         return
     for host in controllers:
-        token = tokens.issued(cluster, host)
+        token = cluster.token(host)
         for other in controllers:
             answer = cluster.visit(kube_apiserver.url(other), "/api", token=token)
             if answer.status != 200:

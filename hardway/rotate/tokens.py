@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from hardway.errors import Finding, Mistake
-from hardway.inventory import Host
 from hardway.remote.cluster import Cluster
 from hardway.rotate.asking import TOKENS, got
 from hardway.rotate.believed import until_all
@@ -43,16 +42,6 @@ class Held:
     key: str  # the id of the key that has signed it
 
 
-def issued(cluster: Cluster, host: Host) -> str:
-    """A token that one API server has just signed, good for ten minutes and nothing."""
-    path = "/api/v1/namespaces/kube-system/serviceaccounts/default/token"
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
-    answer = cluster.request("POST", path, body, host=host)
-    if answer.status != 201:
-        raise Mistake.at(host.name, f"a token is refused: {answer.status}", "run it again")
-    return str(answer.json()["status"]["token"])
-
-
 def key(header: str) -> str:
     """The id of the key that has signed a token, by the token's first part; empty if it names none."""
     return str(json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4))).get("kid", ""))
@@ -82,7 +71,7 @@ def held(cluster: Cluster) -> list[Held]:
 
 
 def _signing(cluster: Cluster) -> str:
-    return key(issued(cluster, cluster.inventory.on("controller")[0]).partition(".")[0])
+    return key(cluster.token(cluster.inventory.on("controller")[0]).partition(".")[0])
 
 
 def _holders(cluster: Cluster, signing: str) -> list[Mapping[str, Any]]:

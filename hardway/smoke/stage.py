@@ -110,6 +110,9 @@ class ClusterStage:
     def signer(self, authority: str) -> str:
         return self._actor.signer(authority)
 
+    def judged(self, host: Host, port: int) -> int:
+        return self._actor.judged(host, port)
+
     def began(self, host: Host) -> Observed:
         """The host as it was when the run began."""
         seen = self._began[host]

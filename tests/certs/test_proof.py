@@ -22,6 +22,7 @@ from tests.certs.conftest import FakeCluster
 
 SERVING = PurePosixPath("/etc/kubernetes/kube-scheduler/serving.pem")
 CLIENT = PurePosixPath("/etc/kubernetes/kube-scheduler/client.pem")
+KUBELET = PurePosixPath("/etc/kubernetes/kubelet/client.pem")
 ETCDCTL = PurePosixPath("/etc/etcd/pki/etcdctl.pem")
 
 
@@ -74,6 +75,37 @@ def test_a_client_that_looks_every_few_minutes_is_proved_by_the_log_of_requests(
     assert "kube-scheduler has sent no request with it" in unused.failure
     assert unwaited.how == "accepted; kube-scheduler takes it within five minutes, which was not waited for"
     assert used.how.startswith("accepted, used by kube-scheduler after ")
+
+
+def test_kubelets_are_made_to_ask_the_api_until_they_have_taken_theirs(
+    cluster: FakeCluster, declarations: Declarations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nobody else waits for the answer that goes with a connection."""
+    kubelets = [
+        *renewed(cast("Cluster", cluster), declarations, [(host, KUBELET) for host in ("worker-1", "worker-2")]),
+        *renewed(cast("Cluster", cluster), declarations, [("controller-2", CLIENT)]),
+    ]
+    asked: list[tuple[str, int]] = []
+
+    def judged(host: Host, port: int) -> int:
+        asked.append((host.name, port))
+        raise Mistake.at(host.name, "it has gone away")
+
+    def run(host: Host, *argv: str) -> str:  # noqa: ARG001 - whoever is asked
+        return "yes\n" if 'userAgent":"kubelet/' not in argv[-1] or len(asked) > 5 else ""
+
+    monkeypatch.setattr(proof, "_is_accepted", lambda *_: "accepted")
+    monkeypatch.setattr(proof, "STIRRED", 0)
+    monkeypatch.setattr(proof, "SLOWLY", 0)
+    monkeypatch.setattr(cluster, "judged", judged, raising=False)
+    monkeypatch.setattr(cluster, "run", run, raising=False)
+    prove(cast("Cluster", cluster), kubelets, print, wait=False)
+    assert asked == []
+
+    proofs = prove(cast("Cluster", cluster), kubelets, print)
+
+    assert [one.failure for one in proofs] == ["", "", ""]
+    assert set(asked) == {("worker-1", 10250), ("worker-2", 10250)}
 
 
 def test_one_that_no_daemon_reads_is_there_or_refused_by_who_it_is_for(

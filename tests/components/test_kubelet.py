@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from hardway import pod_ranges, render
 from hardway.components import ALL, kubelet
 from hardway.components.kubelet import OWN
-from hardway.desired import Blob, Content, File, Pickup
+from hardway.desired import Blob, Content, File, Live, Pickup
 from hardway.inventory import Inventory, load
 from hardway.inventory.values import Kubelet
 from hardway.pki import declared
@@ -52,6 +54,14 @@ def test_the_api_servers_know_tokens_of_this_kind_only_where_kubelets_ask() -> N
 
     assert flag in rendered(BOOTSTRAP, "controller")[API_SERVER]
     assert flag not in rendered(ISSUED, "controller")[API_SERVER]
+
+
+@pytest.mark.parametrize(("status", "why"), [(403, None), (200, None), (401, "an account that may do nothing gets 401 from it, not 403")])
+def test_it_has_to_hear_from_the_api_who_comes(status: int, why: str | None) -> None:
+    """401 is what it says to everybody when it cannot ask; what the account then may is no matter of the kubelet's."""
+    live = SimpleNamespace(judged=lambda host, port: {("worker-1", 10250): status}[host.name, port])
+
+    assert kubelet.asks(cast("Live", live), ISSUED.on("worker")[0]) == why
 
 
 def test_whom_it_trusts_is_read_at_its_start_by_a_kubelet_that_asks() -> None:

@@ -124,6 +124,9 @@ class FakeCluster:
     def signer(self, authority: str) -> str:
         raise NotImplementedError
 
+    def judged(self, host: Host, port: int) -> int:
+        raise NotImplementedError
+
 
 def made_by(item: Mapping[str, Any]) -> str:
     return str(item["metadata"].get("labels", {}).get(MANAGED_BY, "nobody"))
