@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,9 +18,9 @@ from hardway.certs.renewal import _no_programs, narrowed
 from hardway.components import etcd, installed, kube_apiserver
 from hardway.desired import Blob, Secret
 from hardway.errors import Mistake
-from hardway.inventory import Host
 from hardway.pki import declared, issue, succession
 from hardway.pki.pair import root
+from hardway.plan import Plan
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
 from hardway.rotate import audited
@@ -195,16 +195,13 @@ def until_well(cluster: LabCluster) -> None:
 
 
 def expire(cluster: LabCluster) -> None:
-    """Certificates that ended long ago in state/ and on the hosts, and daemons that have connected with them anew."""
+    """Certificates that ended long ago in state/ and on the hosts."""
     declarations = declared.load(Path(__file__).parents[2] / "certs")
     issue.ensure(declarations, cluster.inventory, cluster.state, datetime.now(UTC) - timedelta(days=400))
     session = Session(inventory=cluster.inventory, console=Console())
     with running(session, cluster.state, print, issuing=False) as live:
         found = narrowed(push.survey(live, _no_programs), lambda file: isinstance(file.content, Secret))
-        each(cluster.inventory.on("controller"), lambda host: _apply(live, found, host), 3)
-        # Connections that are open would go on as they are.
-        units = (etcd.COMPONENT.unit, kube_apiserver.COMPONENT.unit)
-        each(cluster.inventory.on("controller"), lambda host: live.run(host, "systemctl", "restart", "--no-block", *units), 3)
+        carried(live, [plan for plan in found.plans if "controller" in plan.host.roles])
 
 
 def outlive(cluster: LabCluster) -> None:
@@ -220,15 +217,15 @@ def outlive(cluster: LabCluster) -> None:
     session = Session(inventory=cluster.inventory, console=Console())
     with running(session, cluster.state, print, issuing=False) as live:
         found = narrowed(push.survey(live, _no_programs), lambda file: not isinstance(file.content, Blob))
-        for plan in found.plans:
-            live.machine(plan.host).apply(replace(push.request(plan), actions=(), owed=frozenset()))
-        units = (etcd.COMPONENT.unit, kube_apiserver.COMPONENT.unit)
-        each(cluster.inventory.on("controller"), lambda host: live.run(host, "systemctl", "restart", "--no-block", *units), 3)
+        carried(live, found.plans)
 
 
-def _apply(live: Any, found: push.Survey, host: Host) -> None:
-    (plan,) = (plan for plan in found.plans if plan.host == host)
-    live.machine(host).apply(push.request(plan))
+def carried(live: Cluster, plans: Iterable[Plan]) -> None:
+    """Their files on the hosts, and daemons that have connected with them anew: connections that are open would go on as they are."""
+    for plan in plans:
+        live.machine(plan.host).apply(replace(push.request(plan), actions=(), owed=frozenset()))
+    units = (etcd.COMPONENT.unit, kube_apiserver.COMPONENT.unit)
+    each(live.inventory.on("controller"), lambda host: live.run(host, "systemctl", "restart", "--no-block", *units), 3)
 
 
 def dead(live: Cluster) -> bool:
