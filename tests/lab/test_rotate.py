@@ -6,7 +6,7 @@ import base64
 import itertools
 import json
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from hardway.components import etcd, kube_apiserver
 from hardway.pki import succession
 from hardway.rotate.tokens import key
 from hardway.traffic import running
-from hardway.traffic.mix import PLAIN
 from hardway.verbs.program.console import Console
 from hardway.verbs.program.session import Session
 from hardway.verbs.traffic import ours
 from hardway.waiting import answer
 from tests.lab.conftest import LabCluster
 from tests.lab.sabotage import passes, shell, until
+from tests.lab.seen import not_seen
 
 pytestmark = pytest.mark.lab
 
@@ -51,20 +51,6 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     assert {one.part for one in record.phases} == {"take", "push", "prove"}
     cluster.read_again()
     return seen
-
-
-def not_seen(seen: Mapping[str, Any], *words: str) -> None:
-    """By its clients, but for what nobody can take away.
-
-    While etcd's lead is handed over its leader drops what is proposed, for as long as one write to a disk takes, and an API server answers
-    that with 500.
-    """
-    print(json.dumps([one for one in seen["failures"] if one["visible"]][:20], indent=1))
-    failures = [(one["kind"], one["client"], one["cause"]) for one in seen["failures"] if one["visible"] and one["kind"] not in PLAIN]
-    dropped = [one for one in failures if "etcd" in words and one[2].endswith("raft proposal dropped")]
-    assert failures == dropped
-    assert len(dropped) <= 3
-    assert seen["requests"] > 30 * seen["seconds"]
 
 
 def names(cluster: LabCluster, authority: str) -> tuple[str, str]:
