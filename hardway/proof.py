@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from hardway import waiting
 from hardway.components import ALL, etcd, kube_apiserver, kubelet
-from hardway.desired import Component, Pickup, Secret, Serving
+from hardway.desired import Pickup, Secret, Serving
 from hardway.errors import Mistake
 from hardway.inventory import Host
 from hardway.pki import tls
@@ -53,9 +53,6 @@ class Renewed:
 
     def __str__(self) -> str:
         return f"{self.certificate} on {self.host.name}"
-
-    def is_polled_by(self, component: Component) -> bool:
-        return (self.reader, self.pickup) == (component.name, Pickup.POLL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +101,8 @@ def prove(cluster: Cluster, several: Sequence[Renewed], tell: Tell, *, wait: boo
         try:
             proofs = [pool.submit(ask.proved, one) for one in several]
             if wait:
-                ask.stir({one.host: proof for one, proof in zip(several, proofs, strict=True) if one.is_polled_by(kubelet.COMPONENT)})
+                polled = [(one, proof) for one, proof in zip(several, proofs, strict=True) if one.pickup is Pickup.POLL]
+                ask.stir({one.host: proof for one, proof in polled if one.reader == kubelet.COMPONENT.name})
             return tuple(proof.result() for proof in proofs)
         except BaseException:  # Ctrl-C: nobody waits on
             ask.over.set()

@@ -21,6 +21,21 @@ def until(ask: Ask, *, within: float, pause: float, over: threading.Event | None
     return None
 
 
+def told(ask: Ask, tell: Callable[[str], None], *, every: float, after: float = 0.0) -> Ask:
+    """The same question; why it is not so is told now and then, for the first time after so many seconds."""
+    due = time.monotonic() + after
+
+    def asked() -> str | None:
+        nonlocal due
+        why = ask()
+        if why is not None and time.monotonic() >= due:
+            due = time.monotonic() + every
+            tell(why)
+        return why
+
+    return asked
+
+
 def answer(ask: Ask) -> str | None:
     """What is asked; where it could not be, why."""
     try:

@@ -17,7 +17,7 @@ from hardway.proof import NOBODY
 from hardway.remote.cluster import Cluster
 from hardway.rotate.asking import got
 from hardway.rotate.doors import PROBE, Door, doors, seen_as
-from hardway.waiting import Ask, answer, until
+from hardway.waiting import Ask, answer, told, until
 
 Tell = Callable[[str], None]
 
@@ -120,18 +120,16 @@ def _pods(cluster: Cluster, host: Host, wanted: str) -> str | None:
 
 def until_all(questions: Mapping[str, Ask], *, within: float, tell: Tell) -> float:
     """Ask until every answer is None; the seconds that it took. A Mistake with all the last answers if they are not in time."""
-    began, due = time.monotonic(), 0.0
+    began = time.monotonic()
     closed: dict[str, str] = dict.fromkeys(questions, "")
 
     def first() -> str | None:
-        nonlocal closed, due
+        nonlocal closed
         closed = {name: why for name in closed if (why := answer(questions[name]))}
-        if closed and time.monotonic() > due:
-            due = time.monotonic() + TOLD
-            tell(f"waiting for {len(closed)} of {len(questions)} readers; {': '.join(next(iter(closed.items())))}")
-        return next(iter(closed.values()), None)
+        return ": ".join(next(iter(closed.items()))) if closed else None
 
-    late = until(first, within=within, pause=PAUSE)
+    waited = told(first, lambda why: tell(f"waiting for {len(closed)} of {len(questions)} readers; {why}"), every=TOLD)
+    late = until(waited, within=within, pause=PAUSE)
     spent = time.monotonic() - began
     if late:
         raise Mistake(*(Finding(where=name, what=f"after {spent:.0f} s: {why}") for name, why in closed.items()))

@@ -6,7 +6,6 @@ https://etcd.io/docs/v3.6/op-guide/runtime-configuration/ has the order. Cut sho
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +21,7 @@ from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
 from hardway.remote.lock import Held
 from hardway.snapshot.member import ask
-from hardway.waiting import answer, until
+from hardway.waiting import answer, told, until
 
 Tell = Callable[[str], None]
 
@@ -75,16 +74,7 @@ class Place:
 
     def wait(self, what: str, why_not: Callable[[], str | None], within: float) -> None:
         """Ask until it is so, and tell meanwhile why it is not; a Mistake with the last reason if it is not in time."""
-        due = time.monotonic() + TOLD
-
-        def asked() -> str | None:
-            nonlocal due
-            why = answer(why_not)
-            if why and time.monotonic() >= due:
-                due = time.monotonic() + TOLD
-                self.tell(f"{self.host.name}: {what}: {why}")
-            return why
-
+        asked = told(partial(answer, why_not), lambda why: self.tell(f"{self.host.name}: {what}: {why}"), every=TOLD, after=TOLD)
         why = until(asked, within=within, pause=PAUSE)
         if why:
             raise Mistake.at(self.host.name, f"{what}, and that was not so after {within:.0f} s: {why}", AGAIN)
