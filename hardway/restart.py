@@ -41,7 +41,7 @@ def restart(cluster: Cluster, component: Component, hosts: tuple[Host, ...], tel
     """Restart an instance, see it well, and go on to the next; the seconds that each took. One that leads goes last."""
     if not hosts:
         raise Mistake.at("restart", f"{component.name} does not run there")
-    last = component.roll.last(cluster) if component.roll.last and len(hosts) > 1 else None
+    last = component.roll.lead.of(cluster) if component.roll.lead and len(hosts) > 1 else None
     took = {}
     for host in sorted(hosts, key=lambda host: host == last):
         began = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from hardway.components import etcd
-from hardway.desired import Answer, Blob, Component, Content, File, Gate, Live, Manifest, Part, Pickup, Roll, Secret, Text, Use
+from hardway.desired import Answer, Blob, Component, Content, File, Gate, Lead, Live, Manifest, Part, Pickup, Roll, Secret, Text, Use
 from hardway.errors import Finding, Mistake, Retreat, Unready
 from hardway.inventory import Host, Inventory, load
 from hardway.observed import Facts, Observed, UnitState
@@ -64,6 +64,12 @@ class FakeCluster:
         yield
         self.seen.append("unlock")
 
+    @contextmanager
+    def paused(self, hosts: Sequence[Host], unit: str) -> Iterator[frozenset[Host]]:
+        self.seen.append(f"{unit} stands still on {len(hosts)}")
+        yield frozenset(hosts)
+        self.seen.append(f"{unit} goes on")
+
 
 def component(ask: Any = lambda _live, _host: None, within: float = 0, **roll: Any) -> Component:
     gates = (Gate(name="open", ask=ask, within=within),)
@@ -77,8 +83,8 @@ def found(unit: UnitState | None, file: File[Content] = CONFIG) -> Survey:
     return Survey(observed={h.name: observed for h in CONTROLLERS}, parts={}, plans=plans, objects=(), texts={})
 
 
-def pushed(one: Component, survey: Survey, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    cluster = FakeCluster()
+def pushed(one: Component, survey: Survey, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster | None = None) -> list[str]:
+    cluster = cluster or FakeCluster()
     monkeypatch.setattr(roll, "ALL", (one,))
     try:
         push(cast("Cluster", cluster), survey, lambda _: None)
@@ -133,28 +139,44 @@ def test_what_is_in_the_cluster_alone_and_does_not_come_up_is_told_as_that(monke
         push(cast("Cluster", FakeCluster()), survey, lambda _: None)
 
 
+def lead(
+    seen: list[str], heir: Any = lambda _live, host: CONTROLLERS[2] if host == CONTROLLERS[0] else None, of: Host = CONTROLLERS[0]
+) -> Lead:
+    return Lead(
+        of=lambda _: of,
+        heir=heir,
+        hand_over=lambda _live, host, to: seen.append(f"{host.name} hands over to {to.name}"),
+        asked_by="x",
+    )
+
+
 def test_the_leader_goes_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = pushed(component(last=lambda _: CONTROLLERS[0]), found(UP), monkeypatch)
+    seen = pushed(component(lead=lead([])), found(UP), monkeypatch)
 
     assert [line.split()[0] for line in seen if "apply" in line] == ["controller-2", "controller-3", "controller-1"]
 
 
-def test_an_instance_that_leads_hands_over_right_before_it_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hand_over(live: Live, host: Host) -> str | None:
-        cast("FakeCluster", live).seen.append(f"{host.name} hands over")
-        return "another" if host == CONTROLLERS[1] else None
+def test_an_instance_that_leads_hands_over_right_before_it_is_restarted_and_while_nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = FakeCluster()
+    seen = pushed(component(lead=lead(cluster.seen)), found(UP), monkeypatch, cluster)
 
-    seen = pushed(component(hand_over=hand_over), found(UP), monkeypatch)
-
-    assert seen[1:4] == ["controller-1 hands over", "controller-1 apply restart", "controller-1 settle x.service"]
-    assert pushed(component(hand_over=hand_over), found(None), monkeypatch)[1:-1] == pushed(component(), found(None), monkeypatch)[1:-1]
+    at = seen.index("x.service stands still on 3")
+    assert seen[at : at + 4] == [
+        "x.service stands still on 3",
+        "controller-1 hands over to controller-3",
+        "x.service goes on",
+        "controller-1 apply restart",
+    ]
+    assert sum("stands still" in line for line in seen) == 1
+    assert sorted(pushed(component(lead=lead([])), found(None), monkeypatch)) == sorted(pushed(component(), found(None), monkeypatch))
 
 
 def test_a_lead_that_cannot_be_handed_over_does_not_stop_a_push(monkeypatch: pytest.MonkeyPatch) -> None:
-    def hand_over(_live: Live, host: Host) -> str | None:
+    def heir(_live: Live, host: Host) -> Host | None:
         raise Mistake.at(host.name, "no other member is well")
 
-    assert pushed(component(hand_over=hand_over), found(UP), monkeypatch) == pushed(component(), found(UP), monkeypatch)
+    led = component(lead=lead([], heir, of=CONTROLLERS[-1]))  # which goes last without it too
+    assert pushed(led, found(UP), monkeypatch) == pushed(component(), found(UP), monkeypatch)
 
 
 def test_a_red_gate_stops_the_run_and_leaves_the_rest_and_the_debt(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from hardway import restart as verb
 from hardway.components import ALL
-from hardway.desired import Component, Gate, Roll
+from hardway.desired import Component, Gate, Lead, Roll
 from hardway.errors import Mistake
 from hardway.inventory import Host, load
 from hardway.observed import Facts, Observed, UnitState
@@ -40,6 +40,10 @@ class FakeCluster:
     def lock(self, hosts: tuple[Host, ...], doing: str) -> Iterator[None]:
         self.seen.append(f"lock {' '.join(host.name for host in hosts)} for {doing}")
         yield
+
+    @contextmanager
+    def paused(self, hosts: tuple[Host, ...], unit: str) -> Iterator[frozenset[Host]]:  # noqa: ARG002 - of a Cluster
+        yield frozenset(hosts)
 
     def run(self, host: Host, *argv: str) -> str:  # noqa: ARG002 - of systemd, how often it has restarted the unit
         return "0"
@@ -101,16 +105,15 @@ def test_workers_go_one_at_a_time_though_a_push_takes_several(cluster: FakeClust
 
 
 def test_who_leads_goes_last_and_hands_over_first(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hand_over(live: Any, host: Host) -> str | None:
-        live.seen.append(f"{host.name} hands over")
-        return "controller-2"
+    lead = Lead(
+        of=lambda _: CONTROLLERS[0],
+        heir=lambda _, host: CONTROLLERS[1] if host == CONTROLLERS[0] else None,
+        hand_over=lambda _, host, to: cluster.seen.append(f"{host.name} hands over to {to.name}"),
+        asked_by="etcd",
+    )
 
-    assert over(cluster, monkeypatch, last=lambda _: CONTROLLERS[0], hand_over=hand_over) == [
-        "controller-2",
-        "controller-3",
-        "controller-1",
-    ]
-    assert cluster.seen.index("controller-1 hands over") < cluster.seen.index("controller-1 restart etcd.service")
+    assert over(cluster, monkeypatch, lead=lead) == ["controller-2", "controller-3", "controller-1"]
+    assert cluster.seen.index("controller-1 hands over to controller-2") < cluster.seen.index("controller-1 restart etcd.service")
 
 
 def test_a_balancer_is_reloaded(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from hardway.components.daemon import Draft, daemon, next_minor, tool, unit, user
-from hardway.desired import Component, File, Gate, Live, Needs, Pickup, Roll, Serving, Template, Trace, Use
+from hardway.desired import Component, File, Gate, Lead, Live, Needs, Pickup, Roll, Serving, Template, Trace, Use
 from hardway.errors import Finding, Mistake
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
+from hardway.waiting import until
 
+QUIET = 0.2  # seconds that a hand-over waits at most for what was asked before, and for each member to know its new leader
 PAGE = 500  # keys asked for at a time
 CLIENT_PORT = 2379
 PEER_PORT = 2380
@@ -148,24 +151,52 @@ def leader(live: Live) -> Host | None:
     return None
 
 
-def hand_over(live: Live, host: Host) -> str | None:
-    """If the member on a host leads, make another that is well lead; its host's name.
-
-    A leader that is just stopped leaves the API servers without etcd for seconds; one that has handed over, for a fraction of one.
-    """
+def heir(live: Live, host: Host) -> Host | None:
+    """If the member on a host leads, another that is well; a Mistake if none is."""
     own = status(live, host)
-    if own.leader != own.member:
-        return None
     others = [other for other in live.inventory.on("controller") if other != host]
-    if not others:
+    if own.leader != own.member or not others:
         return None
     well = next((other for other in others if _is_well(live, other)), None)
     if well is None:
         raise Mistake.at(host.name, "no other member is well")
-    answer = live.etcd(host, "/v3/maintenance/transfer-leadership", {"targetID": str(status(live, well).member)})
+    return well
+
+
+def hand_over(live: Live, host: Host, to: Host) -> None:
+    """Make another member lead, between what was asked before and what will be asked.
+
+    A leader that is just stopped leaves the API servers without etcd for seconds. One that hands over drops what is proposed from there
+    until all know the next one, which is 0.1 to 0.3 s: so whoever proposes something stands still meanwhile (Lead).
+    https://github.com/etcd-io/raft/blob/main/raft.go: ErrProposalDropped while there is a leadTransferee.
+    """
+    until(_applies(live, host), within=QUIET, pause=QUIET / 4)
+    target = status(live, to).member
+    answer = live.etcd(host, "/v3/maintenance/transfer-leadership", {"targetID": str(target)})
     if answer.status != 200:
         raise Mistake.at(host.name, f"etcd answers a transfer of its leadership with {answer.status}")
-    return well.name
+    for other in live.inventory.on("controller"):
+        if other not in {host, to}:  # these two know, or the answer would not have come
+            until(partial(_follows, live, other, target), within=QUIET, pause=QUIET / 20)
+
+
+def _applies(live: Live, host: Host) -> Callable[[], str | None]:
+    """None once a member has applied nothing between two questions."""
+    seen = -1
+
+    def ask() -> str | None:
+        nonlocal seen
+        before, seen = seen, status(live, host).index
+        return None if seen == before else "it applies what it was asked"
+
+    return ask
+
+
+def _follows(live: Live, host: Host, member: int) -> str | None:
+    try:
+        return None if status(live, host).leader == member else "it follows another"
+    except Mistake:
+        return None  # nobody asks one that does not answer
 
 
 def _is_well(live: Live, host: Host) -> bool:
@@ -209,6 +240,8 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
     )
 
 
+LEAD = Lead(of=leader, heir=heir, hand_over=hand_over, asked_by="kube-apiserver")
+
 COMPONENT = Component(
     name="etcd",
     leaves=(Trace("directory", str(DATA)),),
@@ -226,7 +259,7 @@ COMPONENT = Component(
         restored="put a snapshot back on all members: ./inv etcd.restore FILE --yes; ./inv etcd.snapshot takes one if a quorum is left",
         new=(DATA,),
     ),
-    roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), last=leader, hand_over=hand_over),
+    roll=Roll(gates=(Gate(name="healthy", ask=member_healthy, within=60),), lead=LEAD),
     version=lambda live, host: status(live, host).version,
     leader=lambda live: found.name if (found := leader(live)) else None,
     guard=refused,

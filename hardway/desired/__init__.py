@@ -3,7 +3,7 @@
 Numbers in brackets are the rules in docs/design.md.
 """
 
-from hardway.desired.component import Check, Component, Gate, Permission, Roll, Serving
+from hardway.desired.component import Check, Component, Gate, Lead, Permission, Roll, Serving
 from hardway.desired.files import Blob, Content, File, Manifest, Part, Pickup, Program, Secret, Template, Text, Use
 from hardway.desired.needs import Needs
 from hardway.desired.own import Own
@@ -24,6 +24,7 @@ __all__ = [
     "File",
     "Gate",
     "Kind",
+    "Lead",
     "Live",
     "Manifest",
     "Needs",

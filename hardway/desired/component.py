@@ -40,14 +40,22 @@ class Gate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lead:
+    """That one instance leads the others, and how another comes to lead before that one stops."""
+
+    of: Callable[[Live], Host | None]  # the host whose instance leads; it goes last
+    heir: Callable[[Live, Host], Host | None]  # who is to lead in a host's place; None if that does not lead, or is alone
+    hand_over: Callable[[Live, Host, Host], None]  # from one host to another
+    asked_by: str  # the component whose requests would be lost meanwhile, so it stands still
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Roll:
     """How a component goes over its hosts (6)."""
 
     at_once: int = 1
     gates: tuple[Gate, ...] = ()
-    last: Callable[[Live], Host | None] | None = None  # the host that goes last, such as a leader's
-    # Before the instance on a host stops: makes another lead, if this one does; the name of that one's host.
-    hand_over: Callable[[Live, Host], str | None] | None = None
+    lead: Lead | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -23,7 +24,7 @@ Tell = Callable[[str], None]
 
 FILES = frozenset({"create", "update", "delete"})  # the actions on files; the others are a unit's
 LOOPS = 3  # restarts by systemd after which a unit is taken for one that will not come up
-STEADY = 3  # seconds that a restarted unit stays up before the next host is touched
+STEADY = 2  # seconds that a restarted unit stays up before the next host is touched
 
 
 def settled(cluster: Cluster, look: Callable[[], Survey], tell: Tell) -> Survey:
@@ -189,15 +190,22 @@ def _interrupts(plan: Plan) -> bool:
 
 def _hand_over(cluster: Cluster, component: Component, plan: Plan, tell: Tell) -> None:
     """Let another instance lead before this one goes: part of its restart, as the plan has it (3)."""
-    if component.roll.hand_over is None or not _interrupts(plan):
+    lead = component.roll.lead
+    if lead is None or not _interrupts(plan):
         return
     try:
-        now = component.roll.hand_over(cluster, plan.host)
+        heir = lead.heir(cluster, plan.host)
+        if heir is None:
+            return
+        asks = next(one for one in ALL if one.name == lead.asked_by)
+        with cluster.paused(asks.hosts(cluster.inventory), asks.unit) as still:
+            began = time.monotonic()
+            lead.hand_over(cluster, plan.host, heir)
     except Mistake as mistake:
         tell(f"{plan.host.name}: {component.name} could not hand over its lead, so its restart shows for some seconds: {mistake}")
         return
-    if now:
-        tell(f"{plan.host.name}: {component.name}: {now} leads now")
+    seconds = time.monotonic() - began
+    tell(f"{plan.host.name}: {component.name}: {heir.name} leads now; {asks.name} stood still on {len(still)} hosts for {seconds:.1f} s")
 
 
 def _batches(cluster: Cluster, component: Component, by_host: Mapping[Host, Plan]) -> list[list[Host]]:
@@ -212,7 +220,7 @@ def _batches(cluster: Cluster, component: Component, by_host: Mapping[Host, Plan
     ill = {host for host in hosts if closed(cluster, component, host)}
     if len(ill) == len(hosts) and not any(_interrupts(plan) for plan in by_host.values()):
         return [hosts]
-    last = component.roll.last(cluster) if component.roll.last else None
+    last = component.roll.lead.of(cluster) if component.roll.lead else None
     ordered = sorted(hosts, key=lambda host: (host not in ill, host == last))
     return [ordered[i : i + component.roll.at_once] for i in range(0, len(ordered), component.roll.at_once)]
 

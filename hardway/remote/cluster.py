@@ -16,10 +16,11 @@ from hardway.errors import Mistake
 from hardway.inventory import Host, Inventory
 from hardway.pki import tls
 from hardway.pki.credentials import Credentials
-from hardway.remote.fanout import each
+from hardway.remote.fanout import Failure, attempt, each
 from hardway.remote.http import Client
 from hardway.remote.lock import Held
 from hardway.remote.machine import Machine
+from hardway.remote.pause import Pause
 from hardway.remote.tunnel import tunnel
 
 FIELD_MANAGER = "hardway"
@@ -74,6 +75,21 @@ class Cluster:
 
             held = each(hosts[:1], take, 1) | each(hosts[1:], take, LOCKS)
             yield {host.name: lock for host, lock in held.items()}
+
+    @contextmanager
+    def paused(self, hosts: Sequence[Host], unit: str) -> Iterator[frozenset[Host]]:
+        """A unit stands still on all of these hosts, side by side, or on those where that can be had; never longer than a second."""
+        ready = {
+            host: pause
+            for host, pause in attempt(hosts, lambda host: self.machine(host).pause(unit), LOCKS).items()
+            if isinstance(pause, Pause)
+        }
+        try:
+            begun = attempt(ready, lambda host: ready[host].begin(), LOCKS)
+            yield frozenset(host for host, result in begun.items() if not isinstance(result, Failure))
+        finally:
+            for pause in ready.values():
+                pause.end()
 
     # Questions: what gates and checks may use.
 

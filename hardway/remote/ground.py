@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import PurePosixPath
@@ -63,6 +65,15 @@ def parse(said: Mapping[str, Sequence[Sequence[str]]], files: str, root: str) ->
         listeners=tuple(_listeners(said)),
         paths=frozenset(PurePosixPath(path) for (path,) in said.get("path", ())),
     )
+
+
+def certificates(said: Mapping[str, Sequence[Sequence[str]]]) -> dict[PurePosixPath, bytes]:
+    """The first certificate of each file that was asked for, as DER; what is none is left out."""
+    found = {}
+    for path, text in said.get("certificate", ()):
+        with suppress(ValueError):
+            found[PurePosixPath(path)] = base64.b64decode(text, validate=True)
+    return {path: der for path, der in found.items() if der}
 
 
 def _networks(routes: Iterable[str]) -> Iterator[IPv4Network]:

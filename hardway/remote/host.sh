@@ -314,7 +314,7 @@ steady() { # a daemon that ends again and again is up, whenever it is asked, for
     done
     read -r up _ </proc/uptime
     case $now in
-      active | reloading) [ "$((${up%.*} - since / 1000000))" -lt "$2" ] || return 0 ;;
+      active | reloading) [ "$((${up%.*}${up#*.} - since / 10000))" -lt "$(($2 * 100))" ] || return 0 ;; # in hundredths of a second
       failed) return 1 ;;
     esac
     sleep 0.2
@@ -325,6 +325,17 @@ retract() { # bytes of a unit whose gate stayed closed
   unit=$(head -c "$1")
   [ ! -e "$txn/commit" ] || finish
   journal "$unit"; go_back "$unit"
+}
+pause() { # bytes of a unit. From one byte on its main process stands still, to the next or the end of the connection; a second at most
+  pid=$(systemctl show -p MainPID -- "$(head -c "$1")" | sed -n 's/^MainPID=//p')
+  [ "$(timeout 10 head -c1)" = . ] || return 0
+  [ "${pid:-0}" -gt 1 ] || { say 'paused\n'; return 0; } # it does not run
+  trap '' HUP INT TERM PIPE
+  { sleep 1; kill -CONT "$pid"; } >/dev/null 2>&1 </dev/null & # whatever becomes of this shell
+  kill -STOP "$pid" || :
+  say 'paused\n'
+  head -c1 >/dev/null
+  kill -CONT "$pid" || :
 }
 boot() { # after a power cut, before anything of ours starts
   booting=yes

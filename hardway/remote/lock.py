@@ -8,20 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from hardway.errors import Mistake
+from hardway.remote.channel import Channel, first_line
 
 SILENCE = 30  # seconds without a heartbeat after which the host lets go
 HEARTBEAT = 5.0  # seconds
-
-
-class Channel(Protocol):
-    """What a lock needs of a channel."""
-
-    def send(self, data: bytes) -> None: ...
-    def receive(self) -> bytes: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +48,7 @@ def hold(host: str, channel: Channel, *, heartbeat: float) -> Iterator[Held]:
                 return
 
     try:
-        heard = b""
-        while b"\n" not in heard and (piece := channel.receive()):
-            heard += piece
-        word, _, holder = heard.split(b"\n")[0].decode(errors="replace").partition("\t")
+        word, _, holder = first_line(channel).partition("\t")
         if word == "held":
             what = f"another operator is at work: {holder}" if holder else "another operator is at work"
             raise Mistake.at(host, what, "wait: the lock goes with its holder")

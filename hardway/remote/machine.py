@@ -8,16 +8,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import Protocol
 
 from hardway.desired import Blob
 from hardway.errors import Mistake
 from hardway.observed import Asked, Observed
 from hardway.remote import protocol
+from hardway.remote.channel import Channel, Line, Wire
 from hardway.remote.lock import HEARTBEAT, SILENCE, Held, hold, who
+from hardway.remote.pause import Pause
 from hardway.remote.protocol import Apply, Reply
-
-__all__ = ["Channel", "Held", "Line", "Machine"]
 
 PIECE = 1 << 20
 HEARD = 1 << 14  # bytes of what is said before a host is ready, of which a part may be the reason why it is not
@@ -25,52 +24,6 @@ NO_TTY = "must have a tty"  # sudo's words, where sudoers says requiretty
 NOTHING = Asked()
 
 Witness = Callable[[str, Apply], AbstractContextManager[None]]  # entered by a host's name while it is changed
-
-
-class Channel(Protocol):
-    """A command that runs on a host, and its standard streams."""
-
-    def send(self, data: bytes) -> None:
-        """Write all of it; OSError once the command no longer reads."""
-        ...
-
-    def receive(self) -> bytes:
-        """What comes next on standard output, and before `ready` on standard error too; empty at its end."""
-        ...
-
-    def ready(self) -> None:
-        """From here on standard error is told apart."""
-        ...
-
-    def finish(self) -> tuple[int, str]:
-        """Exit code and standard error, after the end of standard output."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Wire(Protocol):
-    """What of a socket a forwarded connection has; `tunnel` makes a socket of it."""
-
-    def recv(self, size: int, /) -> bytes: ...
-    def sendall(self, data: bytes, /) -> None: ...
-    def shutdown(self, how: int, /) -> None: ...
-    def close(self) -> None: ...
-
-
-class Line(Protocol):
-    """A way to a host, dialled at the first use and kept."""
-
-    @property
-    def connects(self) -> int: ...
-
-    def execute(self, command: str, *, tty: bool = False) -> Channel: ...
-
-    def dial(self, address: str, port: int) -> Wire:
-        """A TCP connection from the host to somewhere."""
-        ...
-
-    def close(self) -> None: ...
 
 
 def no_password() -> str:
@@ -151,6 +104,10 @@ class Machine:
                 yield held
             finally:
                 self._held = None
+
+    def pause(self, unit: str) -> Pause:
+        """A unit's main process can stand still from here on, within one word to the host."""
+        return Pause(self._begin([protocol.pause(unit)])[1])
 
     def settle(self, units: Iterable[str], *, steady: int = 0) -> None:
         """Owe the restarts of these units no more: their gate has passed. A Retreat if one does not stay up for so many seconds."""

@@ -203,6 +203,11 @@ def lock(who: str, *, silence: int) -> bytes:
     return b"lock %d %d\n" % (silence, len(name)) + name
 
 
+def pause(unit: str) -> bytes:
+    """Asks that a unit's main process may stand still; a byte begins it."""
+    return f"pause {len(unit)}\n{unit_words([unit])[0]}".encode()
+
+
 def parse_read(body: bytes) -> dict[PurePosixPath, str]:
     """The texts of the files that are there."""
     rows = (line.split("\t") for line in body.decode().splitlines() if line.startswith("text\t"))
@@ -242,19 +247,11 @@ def parse_observed(body: bytes, *, host: str, root: str, units: Sequence[str]) -
         units=parse_units([row[0] for row in said.get("unit", [])], units, host),
         managed=frozenset(PurePosixPath(path) for path, _, _ in said.get("managed", [])),
         stored=frozenset(digest for (digest,) in said.get("stored", [])),
-        certificates={PurePosixPath(path): der for path, text in said.get("certificate", []) if (der := decoded(text))},
+        certificates=ground.certificates(said),
         owed=frozenset(unit for (unit,) in said.get("owed", [])),
         restoring=next((text for (text,) in said.get("restoring", [])), ""),
         died="died" in said,
     )
-
-
-def decoded(text: str) -> bytes:
-    """Base64 as a host gives it; nothing if it is none."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        return b""
 
 
 def parse_facts(facts: Mapping[str, str], programs: Iterable[str], host: str) -> Facts:

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 
-from hardway.remote.machine import Wire
+from hardway.remote.channel import Wire
 
 PIECE = 1 << 16
 

@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from hardway.components.etcd import INITIAL_CLUSTER, hand_over, refused, values
+from hardway.components.etcd import INITIAL_CLUSTER, hand_over, heir, refused, values
 from hardway.desired import Answer, Live
 from hardway.errors import Mistake
 from hardway.inventory import Host, load
@@ -48,44 +48,83 @@ class Members:
     """Three members, the first of which leads; those named are not well."""
 
     ill: frozenset[Host] = frozenset()
-    moved: list[object] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
     inventory = INVENTORY
     answers: int = 200
+    applies: int = 0  # at so many of the next questions, something more
+    behind: int = 0  # so often the third still names the old leader
+    leader: str = "1"
 
     def etcd(self, host: Host, path: str, body: Mapping[str, object] | None = None) -> Answer:
         if host in self.ill:
             raise Mistake.at(host.name, "refused")
         if path.endswith("/transfer-leadership"):
-            self.moved.append((host, body))
+            assert body is not None
+            self.seen.append(f"{host.name} to {body['targetID']}")
+            self.leader = str(body["targetID"])
             return Answer(status=self.answers, body=b"{}")
         member = INVENTORY.on("controller").index(host) + 1
-        said = {"health": "true", "header": {"cluster_id": "9", "member_id": str(member)}, "leader": "1", "raftTerm": "2", "version": "3"}
+        leads = self.leader
+        if path.endswith("/status"):
+            self.applies -= self.applies > 0
+            if host == THIRD and leads != "1" and self.behind:
+                self.behind, leads = self.behind - 1, "1"
+            self.seen.append(f"{host.name} {100 - self.applies}, {leads} leads")
+        header = {"cluster_id": "9", "member_id": str(member)}
+        said = {
+            "health": "true",
+            "header": header,
+            "leader": leads,
+            "raftTerm": "2",
+            "version": "3",
+            "raftAppliedIndex": 100 - self.applies,
+        }
         return Answer(status=200, body=json.dumps(said).encode())
 
 
-def asked(members: Members, host: Host) -> str | None:
-    return hand_over(cast("Live", members), host)
+def led(members: Members, host: Host) -> Host | None:
+    return heir(cast("Live", members), host)
 
 
-def test_a_leader_hands_over_to_a_member_that_is_well() -> None:
-    members = Members(ill=frozenset({SECOND}))
-
-    assert asked(members, FIRST) == "controller-3"
-    assert members.moved == [(FIRST, {"targetID": "3"})]
+def test_a_member_that_is_well_is_to_lead_in_the_place_of_one_that_does() -> None:
+    assert led(Members(ill=frozenset({SECOND})), FIRST) == THIRD
 
 
-def test_a_follower_has_nothing_to_hand_over() -> None:
-    members = Members()
-
-    assert asked(members, SECOND) is None
-    assert members.moved == []
+def test_a_follower_has_no_heir() -> None:
+    assert led(Members(), SECOND) is None
 
 
 def test_a_lead_that_nobody_can_take_is_told() -> None:
     with pytest.raises(Mistake, match="no other member is well"):
-        asked(Members(ill=frozenset({SECOND, THIRD})), FIRST)
+        led(Members(ill=frozenset({SECOND, THIRD})), FIRST)
     with pytest.raises(Mistake, match="with 500"):
-        asked(Members(answers=500), FIRST)
+        hand_over(cast("Live", Members(answers=500)), FIRST, SECOND)
+
+
+def test_a_lead_is_handed_over_after_what_was_asked_before_and_is_over_when_all_know() -> None:
+    members = Members(applies=3, behind=2)
+
+    hand_over(cast("Live", members), FIRST, SECOND)
+
+    before, after = members.seen[: members.seen.index("controller-1 to 2")], members.seen[members.seen.index("controller-1 to 2") + 1 :]
+    assert before[:4] == [f"controller-1 {index}, 1 leads" for index in (98, 99, 100, 100)]  # it does not move any more
+    assert after == ["controller-3 100, 1 leads", "controller-3 100, 1 leads", "controller-3 100, 2 leads"]
+
+
+def test_a_hand_over_waits_for_nobody_for_long() -> None:
+    busy = Members(applies=10_000, behind=10_000)
+
+    hand_over(cast("Live", busy), FIRST, SECOND)
+
+    assert "controller-1 to 2" in busy.seen
+
+
+def test_a_member_that_does_not_answer_is_not_waited_for() -> None:
+    members = Members(ill=frozenset({THIRD}))
+
+    hand_over(cast("Live", members), FIRST, SECOND)
+
+    assert members.seen[-1] == "controller-1 to 2"
 
 
 class Pages:

@@ -15,9 +15,10 @@ from hardway.inventory import Host, Inventory, load
 from hardway.observed import Observed
 from hardway.plan import compare
 from hardway.push import Survey, push, roll, settled
+from hardway.remote.channel import Line
 from hardway.remote.cluster import Cluster
 from hardway.remote.fanout import each
-from hardway.remote.machine import Line, Machine
+from hardway.remote.machine import Machine
 from tests.remote.fakehost import FakeHost
 from tests.remote.test_machine import ME
 

@@ -23,7 +23,7 @@ def test_the_member_that_leads_hands_over_before_it_is_restarted(cluster: LabClu
 
     told = [line.strip() for line in done.stderr.splitlines() if ": etcd: " in line]
     restarts = [n for n, line in enumerate(told) if "restart (" in line]
-    handed = next(n for n, line in enumerate(told) if line.endswith(" leads now"))
+    handed = next(n for n, line in enumerate(told) if " leads now; " in line)
     assert told[handed].startswith(f"{leader.name}: etcd: ")
     assert handed + 1 == restarts[-1]
     assert told[restarts[-1]].startswith(f"{leader.name}: ")

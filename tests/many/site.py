@@ -20,8 +20,9 @@ from hardway.inventory import Host, Inventory, load
 from hardway.pki import declared, issue
 from hardway.pki.credentials import credentials
 from hardway.push import objects, roll
+from hardway.remote.channel import Line
 from hardway.remote.cluster import Cluster
-from hardway.remote.machine import Line, Machine
+from hardway.remote.machine import Machine
 from hardway.remote.ssh import line
 from hardway.state import State
 from tests.remote.fakehost import FakeHost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -147,8 +148,7 @@ def test_a_unit_that_does_not_stay_up_goes_back(running: FakeHost, state: dict[s
 
 
 def test_a_unit_is_settled_once_it_has_been_up_for_long_enough(running: FakeHost) -> None:
-    up = float(Path("/proc/uptime").read_text().split()[0])
-    running.unit(UNIT, ActiveEnterTimestampMonotonic=str(int(up * 1_000_000) + 10_000_000))  # ten seconds from now
+    running.unit(UNIT, ActiveEnterTimestampMonotonic=str(int(uptime() * 1_000_000) + 10_000_000))  # ten seconds from now
     asked = running.base / "asked"
     then = f'sed -i "s/Monotonic=.*/Monotonic=1/" "{running.root}/units/{UNIT}"'
     running.program("sleep", f'#!/bin/sh\necho >>"{asked}"; [ "$(wc -l <"{asked}")" -lt 3 ] || {then}\n')
@@ -159,6 +159,24 @@ def test_a_unit_is_settled_once_it_has_been_up_for_long_enough(running: FakeHost
 
     assert len(asked.read_text().splitlines()) == 3
     assert machine.observe(frozenset()).owed == frozenset()
+
+
+def test_a_unit_is_not_settled_a_moment_too_early(running: FakeHost) -> None:
+    """Up since the very end of a second, at the beginning of the next."""
+    while (up := uptime()) % 1 > 0.3:
+        time.sleep(0.05)
+    since = int(up) - 0.001
+    running.unit(UNIT, ActiveEnterTimestampMonotonic=str(int(since * 1_000_000)))
+    machine = running.machine()
+    machine.apply(Apply(owed=OWED))
+
+    machine.settle([UNIT], steady=1)
+
+    assert uptime() >= since + 0.99
+
+
+def uptime() -> float:
+    return float(Path("/proc/uptime").read_text().split()[0])
 
 
 def test_what_was_never_proved_is_not_gone_back_to(running: FakeHost) -> None:
