@@ -14,6 +14,7 @@ from hardway.observed import Facts
 
 UNIT = "containerd.service"
 SOCKET = "/run/containerd/containerd.sock"
+STREAM_PORT = 10010  # on the loopback address
 PLUGINS = ("bridge", "host-local", "loopback", "portmap")
 
 
@@ -40,7 +41,7 @@ CONDITIONS = '{{range .status.conditions}}{{.type}}={{.status}}{{"\\n"}}{{end}}'
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
     """What a worker carries of the runtime."""
     # cgroup v2 is systemd's to share out; on v1, where the kubelet would have to be asked first, both use cgroupfs.
-    values = {"sandbox": reference(inventory, "pause"), "systemd_cgroup": facts.cgroup == 2}
+    values = {"sandbox": reference(inventory, "pause"), "systemd_cgroup": facts.cgroup == 2, "stream_port": STREAM_PORT}
     network = (
         File(
             path=PurePosixPath("/etc/cni/net.d/10-bridge.conflist"),
@@ -84,6 +85,7 @@ def needs(inventory: Inventory) -> Needs:
     """What a node has to have for it."""
     network = (PurePosixPath("/etc/cni/net.d"), PurePosixPath("/sys/class/net/cni0"))
     return Needs(
+        ports=(STREAM_PORT,),
         memory=80,
         controllers=("cpu", "cpuset", "memory", "pids"),
         new=(PurePosixPath("/var/lib/containerd"), *(network if inventory.network == "bridge" else ())),

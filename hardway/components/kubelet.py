@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import PurePosixPath
 
+from hardway.components import containerd
 from hardway.components.daemon import TLS_CIPHER_SUITES, Draft, certificate, config, daemon, kubeconfig, unit
 from hardway.components.node import condition, node
-from hardway.desired import Component, Gate, Live, Needs, Own, Roll, Serving, Template, Trace
+from hardway.desired import Component, File, Gate, Live, Needs, Own, Pickup, Roll, Serving, Template, Trace, Use
 from hardway.inventory import Host, Inventory
 from hardway.observed import Facts
 
@@ -28,6 +29,15 @@ OWN = Own(
     groups="system:bootstrappers:hardway",
     token=PurePosixPath("/run/hardway/kubelet.token"),
     path=PurePosixPath("/var/lib/kubelet/pki/kubelet-client-current.pem"),
+)
+TABLE = "hardway-kubelet"
+HOLD: Draft = File(
+    path=PurePosixPath("/etc/kubernetes/kubelet/hold.sh"),
+    content=Template(
+        source="templates/kubelet/hold.sh",
+        values={"table": TABLE, "port": PORT, "stream_port": containerd.STREAM_PORT, "socket": containerd.SOCKET},
+    ),
+    uses=tuple(Use(reader=unit, pickup=Pickup.HANDSHAKE) for unit in ("kubelet.service", containerd.UNIT)),
 )
 SILENCE = 40.0  # seconds without a word from a kubelet after which its node counts as lost: node-monitor-grace-period
 
@@ -82,7 +92,7 @@ def manifests(inventory: Inventory) -> tuple[Template, ...]:
 def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]:  # noqa: ARG001 - every component has this signature
     """What a worker carries of the kubelet."""
     values = {"tls_cipher_suites": TLS_CIPHER_SUITES.split(",")}
-    always = (daemon("kubelet"), config("kubelet", "config.yaml", values=values), unit("kubelet", inventory))
+    always = (daemon("kubelet"), config("kubelet", "config.yaml", values=values), HOLD, unit("kubelet", inventory))
     if own(inventory) is None:
         return (*always, kubeconfig("kubelet", inventory.server))
     asking = config("kubelet", "bootstrap.kubeconfig", values={"token": OWN.token})
@@ -93,6 +103,7 @@ LEAVES = (
     Trace("groups", "kubepods"),
     Trace("groups", "kubepods.slice"),
     Trace("chains", "KUBE-"),  # by which others recognize its host: https://kubernetes.io/docs/reference/networking/virtual-ips/
+    Trace("table", f"ip {TABLE}"),
     Trace("directory", "/var/lib/kubelet"),
     Trace("directory", "/var/log/pods"),
     Trace("directory", "/var/log/containers"),
