@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ METRICS = "/apis/metrics.k8s.io/v1beta1/nodes"
 LABEL = {MANAGED_BY: NAME}
 WITHIN = 120.0  # seconds until what is asked is there
 GONE = 60.0  # seconds until it is gone again
+# Seconds for which a container has to have run, or a kubelet that starts takes it for a new one: not Ready before its next probe.
+# https://github.com/kubernetes/kubernetes/blob/v1.37.2/pkg/kubelet/prober/prober_manager.go: kubeletRestartGracePeriod
+NEW = 10.0
+AGAIN = 20.0  # seconds for which a server may fail
+FAILS = frozenset({500, 503, 504})
 SLACK = 600  # seconds that a run may take beside its load
 
 Tell = Callable[[str], None]
@@ -47,7 +53,11 @@ def configmap(name: str, count: int, **labels: str) -> dict[str, Any]:
 def make(client: Client, settings: Settings, watched: tuple[str, ...], tell: Tell) -> Ground:
     """Make all that is asked, and wait until it answers. What was made goes again if that fails."""
     expires = str(int(time.time()) + settings.longest + SLACK)
-    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": f"{NAME}-", "labels": {**LABEL, EXPIRES: expires}}}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": f"{NAME}-{secrets.token_hex(4)}", "labels": {**LABEL, EXPIRES: expires}},
+    }
     made = _post(client, NAMESPACES, body)
     space = f"{NAMESPACES}/{made['metadata']['name']}"
     try:
@@ -93,7 +103,9 @@ def _extend(client: Client, settings: Settings, namespace: Mapping[str, Any], sp
         return {**left_out, **dict.fromkeys(in_pods, "no node of this cluster runs Pods")}
     try:
         _populate(client, settings, space)
+        ready = time.monotonic()
         _register(client, namespace, space)
+        patiently("its Pods to have run for a while", lambda: None if time.monotonic() - ready > NEW else "they are new", WITHIN)
     except Mistake as mistake:
         if settings.must:
             raise
@@ -170,14 +182,29 @@ def unmutated(reply: Reply) -> str | None:
 
 
 def _post(client: Client, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        reply = client.ask("POST", path, body)
-    except Lost as lost:
-        raise Mistake.at(f"POST {path}", f"no answer: {lost}") from None
-    if reply.status != 201:
-        raise Mistake.at(f"POST {path}", told(reply))
-    document: Mapping[str, Any] = reply.json()
-    return document
+    """Make an object of a name that nobody else uses.
+
+    An API server that fails at it is asked again: it may still have a dead connection to a member of etcd that was away, until it uses it.
+    """
+    made: Mapping[str, Any] = {}
+
+    def unmade() -> str | None:
+        nonlocal made
+        try:
+            reply = client.ask("POST", path, body)
+            if reply.status == 409:  # by the one before, whatever it was told
+                reply = client.ask("GET", f"{path}/{body['metadata']['name']}")
+        except Lost as lost:
+            raise Mistake.at(f"POST {path}", f"no answer: {lost}") from None
+        if reply.status in FAILS:
+            return told(reply)
+        if reply.status not in {200, 201}:
+            raise Mistake.at(f"POST {path}", told(reply))
+        made = reply.json()
+        return None
+
+    patiently(f"POST {path}", unmade, AGAIN)
+    return made
 
 
 def _unready(client: Client, path: str) -> str | None:

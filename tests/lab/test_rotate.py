@@ -33,18 +33,21 @@ STARTED = 'systemctl show --value -p ExecMainStartTimestampMonotonic "${1:-etcd.
 
 @pytest.fixture(autouse=True)
 def settled(cluster: LabCluster) -> Iterator[None]:
-    """Afterwards: nothing that a push would change."""
+    """Afterwards: nothing that a push would change; if it would, it does, since other tests have the same cluster."""
     yield
     cluster.read_again()
-    assert cluster.inv("plan").returncode == 0
+    pending = cluster.inv("plan")
+    if pending.returncode:
+        cluster.inv("push")
+    assert pending.returncode == 0
 
 
 def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
-    """What its clients saw of a verb: no failure but what nobody can take away, and all were busy."""
+    """What its clients saw of a verb: nothing, and all were busy."""
     done = cluster.inv(*words, "--with-traffic", "--json", "-")
     seen: dict[str, Any] = json.loads(done.stdout)
     assert done.returncode == (seen["client_visible_failures"] > 0)
-    not_seen(seen, *words)
+    not_seen(seen)
     record = chronicle.read(cluster.state, chronicle.names(cluster.state)[0])
     assert record.load
     assert (record.outcome, record.load.requests) == ("done", seen["requests"])
@@ -118,11 +121,12 @@ def test_a_rotation_that_is_killed_again_and_again_comes_to_its_end_and_nobody_s
     cluster.read_again()
 
     assert kills > 3
-    not_seen(seen, authority)
+    not_seen(seen)
     assert succession.done(cluster.state, authority) is None
     assert names(cluster, authority)[1] != before
 
 
+@pytest.mark.full
 def test_fault_03_a_host_dies_in_the_middle_of_a_rotation(cluster: LabCluster) -> None:
     """A controller, after the first has changed: the third stays as it is, and once it is back the same command goes on."""
     before = names(cluster, "etcd")[1]

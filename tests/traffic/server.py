@@ -154,7 +154,7 @@ class ApiServer:
             method, path = request.method.decode(), request.target.decode()
             self.asked.append((method, who))
             trouble = self._trouble(method)
-            if trouble == "done":  # it does what is asked, and ends before it can say so
+            if trouble.startswith("done"):  # it does what is asked, and ends before it can say so, or says that it has failed
                 self.answer(method, path, body)
             if trouble in {"cut", "reset", "done"}:
                 self._cut(sock, trouble)
@@ -162,7 +162,7 @@ class ApiServer:
             if trouble == "silence":
                 time.sleep(0.5)
             later = [("Retry-After", "0")] if trouble.endswith("later") else []
-            status, document, events = self.answer(method, path, body, trouble.removesuffix("later"))
+            status, document, events = self.answer(method, path, body, trouble.removeprefix("done").removesuffix("later"))
             data = b"" if events else json.dumps(document).encode()
             length = ("Transfer-Encoding", "chunked") if events else ("Content-Length", str(len(data)))
             sock.sendall(
@@ -255,7 +255,6 @@ class ApiServer:
             return (200 if gone else 404), {}, None
         document = json.loads(body)
         if method == "POST":
-            document["metadata"].setdefault("name", document["metadata"].get("generateName", "") + "x")
             if f"{place}/{document['metadata']['name']}" in store.objects:
                 return 409, {"message": "already exists"}, None
             if "dryRun" in query:

@@ -50,6 +50,22 @@ def test_a_quiet_run_counts_every_kind_and_no_failure(there: There, settings: Se
     assert [path for path in there.server.store.objects if path.startswith(NAMESPACES) and path.count("/") == 4] == []
 
 
+def test_a_server_that_fails_while_the_ground_is_made_is_asked_again(there: There, settings: Settings) -> None:
+    there.server.troubles.extend([("POST", "500"), ("POST", "done500"), ("POST", "503")])
+
+    with running(settings, print):
+        assert not there.server.troubles
+
+    assert len([path for path in there.server.store.objects if path.startswith(NAMESPACES) and path.count("/") == 4]) == 0
+
+
+def test_a_server_that_refuses_is_not(there: There, settings: Settings) -> None:
+    there.server.troubles.append(("POST", "403"))
+
+    with pytest.raises(Mistake, match=f"POST {NAMESPACES}: status 403: as it was told"), running(settings, print):
+        pass
+
+
 def test_a_server_that_is_away_for_a_while_shows(there: There, settings: Settings) -> None:
     with Load(settings, there.door, print) as load:
         load.begin()
