@@ -189,6 +189,7 @@ TESTS = " openssl busybox gcc libc6-dev procps"
         (("test",), f"{LAB} openssl busybox procps sudo fish tcsh"),
         (("test", "--full"), f"{LAB}{VMS} openssl busybox procps sudo fish tcsh"),
         (("test", "--quick"), TESTS),
+        (("test", "--quick", "--full"), TESTS),  # it says that these are two different runs
         (("check",), TESTS),
         (("up", "--inventory", "mine.yaml"), ""),
         (("plan",), ""),

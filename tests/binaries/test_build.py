@@ -268,7 +268,7 @@ def test_the_committed_modules_are_what_the_kit_derives(project: object, tmp_pat
 
 
 @pytest.mark.build
-@pytest.mark.parametrize("program", ["etcdutl", "runc"])  # of Go alone, and with C
+@pytest.mark.parametrize("program", [pytest.param("etcdutl", marks=pytest.mark.full), "runc"])  # of Go alone, and with C
 def test_a_build_has_the_same_bytes_twice(program: str, builder: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = [builder.bring(program, arch=HERE, inventory=builder.inventory("build"))[program]]
     # Once more from nothing: no compiled package is shared, and the folder is another one.

@@ -446,7 +446,10 @@ def argv(pid: int) -> str:
 
 
 def comm(pid: int) -> str:
-    return Path(f"/proc/{pid}/comm").read_text().strip()
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # it was one of the host's that come and go
+        return ""
 
 
 def mounts() -> list[str]:

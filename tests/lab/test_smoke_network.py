@@ -43,7 +43,7 @@ def stage(cluster: LabCluster) -> Iterator[ClusterStage]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((kube_proxy, "KNOWN"), (coredns, "KNOWN"), (extension, "KNOWN"), (extension, "FRESH")):
+    for module, name in ((kube_proxy, "KNOWN"), (coredns, "KNOWN"), (coredns, "BACK"), (extension, "KNOWN"), (extension, "FRESH")):
         monkeypatch.setattr(module, name, IMPATIENT)
 
 
@@ -74,7 +74,7 @@ def test_a_pod_that_one_node_does_not_reach_is_seen(cluster: LabCluster, stage: 
 @pytest.mark.usefixtures("impatient")
 def test_too_few_replicas_of_the_dns_are_seen(cluster: LabCluster, stage: ClusterStage) -> None:
     with scaled(cluster.live, "coredns", 1):
-        assert_red(stage, dns__survives_replica_loss="expected two replicas of CoreDNS at least; got after 90 s: 1")
+        assert_red(stage, dns__survives_replica_loss="expected two replicas of CoreDNS at least; got after 8 s: 1")
         with scaled(cluster.live, "coredns", 0):
             assert_red(stage, dns__service="to reach http://")
 
