@@ -22,6 +22,7 @@ CLIENT_PORT = 2379
 PEER_PORT = 2380
 DATA = PurePosixPath("/var/lib/etcd")
 INITIAL_CLUSTER = PurePosixPath("/etc/etcd/initial-cluster.env")
+STOP = PurePosixPath("/etc/etcd/stop.sh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +236,11 @@ def files(inventory: Inventory, host: Host, facts: Facts) -> tuple[Draft, ...]: 
             path=INITIAL_CLUSTER,
             content=Template(source="templates/etcd/initial-cluster.env", values={"members": inventory.on("controller")}),
             uses=(Use(reader="etcd.service", pickup=Pickup.ONCE),),
+        ),
+        File(
+            path=STOP,
+            content=Template(source="templates/etcd/stop.sh", values={"version": inventory.versions.etcd, "port": CLIENT_PORT}),
+            uses=(Use(reader="etcd.service", pickup=Pickup.HANDSHAKE),),
         ),
         unit("etcd", inventory, version=inventory.versions.etcd),
     )

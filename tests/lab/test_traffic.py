@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
-from hardway.components import kube_apiserver, kube_apiserver_lb
+from hardway.components import etcd, kube_apiserver, kube_apiserver_lb
 from hardway.smoke.removal import NAMESPACES
 from tests.lab.conftest import LabCluster
-from tests.lab.sabotage import until
+from tests.lab.sabotage import shell, until
 from tests.lab.seen import finished, loaded, not_seen, wait
 
 pytestmark = pytest.mark.lab
@@ -85,6 +86,19 @@ def test_no_client_sees_a_restart(cluster: LabCluster, component: str) -> None:
     assert document["left_out"] == {}
     not_seen(document)
     assert ("kube-apiserver stood still on 3 hosts" in done.stderr) == (component == "etcd")
+
+
+def test_no_client_sees_watches_that_are_cut_where_a_member_of_etcd_is_restarted_by_hand(cluster: LabCluster) -> None:
+    leader, unit = etcd.leader(cluster.live), etcd.COMPONENT.unit
+    host = next(host for host in cluster.inventory.on("controller") if host != leader)
+    with loaded(cluster) as load:
+        cursor = shell(cluster.live, host, "journalctl -n 0 --show-cursor -o cat").strip().removeprefix("-- cursor: ")
+        cluster.live.run(host, "systemctl", "restart", unit)
+        report = finished(load)
+
+    told = shell(cluster.live, host, 'journalctl --after-cursor "$1" -o cat -u "$2"', cursor, unit)
+    assert re.search(rf"^\d+ +\d+ +{host.address}:{etcd.CLIENT_PORT} ", told, re.MULTILINE)
+    not_seen(report.document)
 
 
 def test_ctrl_c_leaves_nothing(cluster: LabCluster) -> None:
