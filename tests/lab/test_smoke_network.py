@@ -107,8 +107,12 @@ def test_an_aggregated_api_behind_which_there_is_nobody_is_seen(cluster: LabClus
     def select(value: dict[str, str]) -> None:
         assert cluster.live.request("PATCH", path, {"spec": {"selector": value}}).status == 200
 
+    def unanswered() -> bool:
+        return all(cluster.live.api(extension.METRICS, host=host).status == 503 for host in cluster.inventory.on("controller"))
+
     select(dict.fromkeys(selector, "nobody"))
     try:
+        until(unanswered)  # each API server learns by itself that nobody is there any more
         assert_red(stage, apiserver__aggregation=f"expected {metrics_server.SERVICE} to answer through controller-1")
     finally:
         select(selector)
