@@ -42,15 +42,17 @@ class Host:
         self.script.write_text(FILES[etcd.STOP])
         self.told, self.slept = directory / "told", directory / "slept"
         self.sleep = directory / "sleep"
-        for program, text in (("ss", f'echo "$*" >>{self.told}'), ("sleep", f"echo >>{self.slept}")):
+        for program, text in (("ss", f'echo "$*" >>{self.told}; echo one; echo two'), ("sleep", f"echo >>{self.slept}")):
             (directory / program).write_text(f"#!/bin/sh\n{text}\n")
             (directory / program).chmod(0o755)
         self.path = f"{directory}:{os.environ['PATH']}"
         for file in (self.told, self.slept):
             file.touch()
 
-    def run(self, shell: str, **environment: str) -> None:
-        subprocess.run([*shell.split(), str(self.script)], env={**os.environ, "PATH": self.path, **environment}, check=True, timeout=30)
+    def run(self, shell: str, **environment: str) -> str:
+        """What it says."""
+        argv, given = [*shell.split(), str(self.script)], {**os.environ, "PATH": self.path, **environment}
+        return subprocess.run(argv, env=given, check=True, timeout=30, stdout=subprocess.PIPE, text=True).stdout
 
     @property
     def looks(self) -> int:
@@ -74,10 +76,11 @@ def member(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
 @pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("member", [STAYS], indirect=True, ids=["stays"])
 def test_what_does_not_end_is_cut_when_all_else_has_had_its_time(host: Host, member: subprocess.Popen[str], shell: str) -> None:
-    host.run(shell, MAINPID=str(member.pid))
+    said = host.run(shell, MAINPID=str(member.pid))
 
     assert member.stdout
     assert member.stdout.readline() == "asked\n"
+    assert said == "cut 2 connections of clients\n"
     assert (host.told.read_text(), host.looks) == (CUT, 40)
 
 
