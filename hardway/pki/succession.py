@@ -152,7 +152,7 @@ def key_done(state: State, name: str) -> Step | None:
         return Step.PREPARE
     if len(kept.keys(state, name)) > 1:
         return Step.SWITCH
-    return None
+    return Step.FINISH if _retired_keys(state, name) else None
 
 
 def prepare_key(name: str, inventory: Inventory, state: State, now: datetime) -> str:
@@ -175,10 +175,21 @@ def switch_key(state: State, name: str) -> None:
 
 
 def finish_key(state: State, name: str) -> tuple[str, ...]:
-    """Drop every key but the one that signs; the file stays by its name, so that the name is not used again."""
+    """Retire every key but the one that signs."""
     with state.locked():
         gone = kept.keys(state, name)[:-1]
         for file in gone:
-            state.write(file.replace("/key-", "/retired-"), b"")
-            state.remove(file)
+            state.move(file, file.replace("/key-", "/retired-"))
     return gone
+
+
+def forget_key(state: State, name: str) -> None:
+    """Drop what is retired; the files stay by their names, so that none is used again."""
+    with state.locked():
+        for file in _retired_keys(state, name):
+            state.write(file, b"")
+
+
+def _retired_keys(state: State, name: str) -> tuple[str, ...]:
+    """Those of which it is not yet proved that nobody uses them."""
+    return tuple(file for file in state.glob(f"pki/{name}/retired-*") if state.read(file))

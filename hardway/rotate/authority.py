@@ -30,25 +30,23 @@ ERRAND = timedelta(minutes=30)  # what a probe's certificate is good for
 
 def rotate(world: World, name: str, last: Step = Step.FINISH) -> None:
     """Take an authority through the steps up to `last`."""
-    walk(world, _course(world, name), last)
-    if last is Step.FINISH:
-        _forget(world, name)
+    walk(world, name, [course(world, name)], last)
 
 
 def back(world: World, name: str) -> None:
     """Return to the generation before, as long as that is still trusted."""
-    course = _course(world, name)
-    if course.done is None:
+    one = course(world, name)
+    if one.done is None:
         raise Mistake.at(name, "no rotation is under way", "there is nothing to go back from")
-    if course.done is Step.FINISH and not _given_up(world.state, name):
+    if one.done is Step.FINISH and not _given_up(world.state, name):
         raise Mistake.at(name, "the older generation is trusted no more", "finish it by running it without --back; then rotate again")
-    if course.done is Step.SWITCH:
+    if one.done is Step.SWITCH:
         files = succession.switch(named(world, name), world.inventory, world.state, datetime.now(UTC), back=True, unlock=world.unlock)
         world.tell(f"{name}: {len(files)} certificates were issued by {_signer(world, name)} again")
-        bring(world, course, Step.SWITCH)
-    if course.done is not Step.FINISH:
+        bring(world, name, [one], Step.SWITCH)
+    if one.done is not Step.FINISH:
         succession.finish(world.state, name)
-    bring(world, course, Step.FINISH)
+    bring(world, name, [one], Step.FINISH)
     _forget(world, name)
 
 
@@ -69,14 +67,32 @@ def _forget(world: World, name: str) -> None:
     world.tell(f"{name}: {_signer(world, name)} is all that is trusted")
 
 
-def _course(world: World, name: str) -> Course:
+def course(world: World, name: str) -> Course:
+    """How an authority is replaced."""
     authority = named(world, name)
     return Course(
         name=name,
         done=succession.done(world.state, name),
+        allow=partial(_allow, world, authority),
         take=partial(_take, world, authority),
         prove=partial(prove, world, authority),
+        forget=partial(_forget, world, name),
     )
+
+
+def _allow(world: World, authority: Authority, step: Step) -> None:
+    name, now = authority.authority, datetime.now(UTC)
+    match step:
+        case Step.PREPARE:
+            pass
+        case Step.SWITCH:
+            _refuse_blind(world, name, now)
+        case Step.FINISH:
+            with world.cluster() as cluster:
+                trust = cluster.credentials.trusts[name]
+                needed.refuse_if_needed(cluster, authority, trust)
+                if name == PEOPLES:
+                    used.refuse(used.certificates(cluster, world.state, trust, now), world.tell, cut_off=world.cut_off)
 
 
 def _take(world: World, authority: Authority, step: Step) -> None:
@@ -86,15 +102,9 @@ def _take(world: World, authority: Authority, step: Step) -> None:
             made = succession.prepare(authority, world.inventory, world.state, now, world.unlock)
             world.tell(f"{name}: prepare: {made.common_name} is made, and will be trusted beside the older one")
         case Step.SWITCH:
-            _refuse_blind(world, name, now)
             files = succession.switch(authority, world.inventory, world.state, now, unlock=world.unlock)
             world.tell(f"{name}: switch: {len(files)} certificates are issued by the new generation")
         case Step.FINISH:
-            with world.cluster() as cluster:
-                trust = cluster.credentials.trusts[name]
-                needed.refuse_if_needed(cluster, authority, trust)
-                if name == PEOPLES:
-                    used.refuse(used.certificates(cluster, world.state, trust, now), world.tell, cut_off=world.cut_off)
             gone = succession.finish(world.state, name)
             world.tell(f"{name}: finish: {', '.join(one.common_name for one in gone)} will be trusted no more")
 

@@ -37,16 +37,30 @@ echo "${sum%% *} $young"
 
 def rotate(world: World, name: str, last: Step = Step.FINISH, *, refresh: bool = False) -> None:
     """Take a key through the steps up to `last`; `refresh` restarts Pods that hold older tokens."""
-    course = Course(
+    walk(world, name, [course(world, name, refresh=refresh)], last)
+
+
+def course(world: World, name: str, *, refresh: bool = False) -> Course:
+    """How a key is replaced."""
+    return Course(
         name=name,
         done=succession.key_done(world.state, name),
-        take=partial(_take, world, name, refresh),
+        allow=partial(_allow, world, name, refresh),
+        take=partial(_take, world, name),
         prove=partial(PROOFS[name], world),
+        forget=partial(succession.forget_key, world.state, name),
     )
-    walk(world, course, last)
 
 
-def _take(world: World, name: str, refresh: bool, step: Step) -> None:
+def _allow(world: World, name: str, refresh: bool, step: Step) -> None:
+    if step is Step.FINISH:
+        with world.cluster() as cluster:
+            if refresh and name == ACCOUNT:
+                tokens.refresh(cluster, world.tell)
+            _refuse_if_needed(world, cluster, name)
+
+
+def _take(world: World, name: str, step: Step) -> None:
     match step:
         case Step.PREPARE:
             made = succession.prepare_key(name, world.inventory, world.state, datetime.now(UTC))
@@ -55,10 +69,6 @@ def _take(world: World, name: str, refresh: bool, step: Step) -> None:
             succession.switch_key(world.state, name)
             world.tell(f"{name}: switch: the new key is the one that is used")
         case Step.FINISH:
-            with world.cluster() as cluster:
-                if refresh:
-                    tokens.refresh(cluster, world.tell)
-                _refuse_if_needed(world, cluster, name)
             gone = succession.finish_key(world.state, name)
             world.tell(f"{name}: finish: {', '.join(file.rpartition('/')[2] for file in gone)} will be known no more")
 

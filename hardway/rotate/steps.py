@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -56,48 +56,60 @@ class Course:
 
     name: str
     done: Step | None  # the last one that state/ has taken
+    allow: Callable[[Step], None]  # a Mistake if something keeps it from that step
     take: Callable[[Step], None]  # change state/, and nothing else
     prove: Callable[[Cluster, Step], None]  # what is on the hosts by now
+    forget: Callable[[], None]  # that it was under way, once all is proved
 
 
-def walk(world: World, course: Course, last: Step) -> None:
-    """Take the steps up to `last`. What was interrupted goes on; what is proved is not proved again."""
-    _begin(world, course, last)
+def walk(world: World, name: str, courses: Sequence[Course], last: Step) -> None:
+    """Take the steps up to `last`, each of all together: one push, one wait. What was interrupted goes on."""
+    _begin(world, courses, last)
     for step in Step:
-        if succession.passed(course.done, step):
+        under_way = [one for one in courses if not succession.passed(one.done, step)]
+        if not under_way:
             continue
-        if step is not course.done:
-            with world.phase(course.name, step.value, "take"):
-                course.take(step)
-        bring(world, course, step)
+        with world.phase(name, step.value, "take"):
+            due = [one for one in under_way if one.done is not step]
+            for one in due:  # all or none, so that nothing has to go on its own
+                one.allow(step)
+            for one in due:
+                one.take(step)
+        bring(world, name, under_way, step)
         if step is last:
             break
+    if last is Step.FINISH:
+        for one in courses:
+            one.forget()
 
 
-def bring(world: World, course: Course, step: Step) -> None:
+def bring(world: World, name: str, courses: Iterable[Course], step: Step) -> None:
     """Push what state/ holds, and prove it."""
     began = time.monotonic()
     with world.cluster() as cluster:
-        with world.phase(course.name, step.value, "push"):
+        with world.phase(name, step.value, "push"):
             changes = world.push(cluster)
         pushed = time.monotonic() - began
-        with world.phase(course.name, step.value, "prove"):
-            course.prove(cluster, step)
+        with world.phase(name, step.value, "prove"):
+            for one in courses:
+                one.prove(cluster, step)
     spent = time.monotonic() - began
-    world.tell(f"{course.name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
+    world.tell(f"{name}: {step.value}: {changes} changes in {pushed:.1f} s, proved after {spent - pushed:.1f} s more")
 
 
-def _begin(world: World, course: Course, last: Step) -> None:
-    """Where it stands; a new one begins only where all is well, and after a snapshot."""
-    done = course.done
-    if done and succession.passed(done, last):
-        what = f"it is beyond {last.value} already: {done.value} is under way"
-        raise Mistake.at(course.name, what, "leave --until away, or use --back")
-    if done:
-        world.tell(f"{course.name}: goes on, {done.value} is under way")
+def _begin(world: World, courses: Sequence[Course], last: Step) -> None:
+    """Where they stand; a new one begins only where all is well, and after a snapshot."""
+    for one in courses:
+        if one.done and succession.passed(one.done, last):
+            what = f"it is beyond {last.value} already: {one.done.value} is under way"
+            raise Mistake.at(one.name, what, "leave --until away, or use --back")
+        if one.done:
+            world.tell(f"{one.name}: goes on, {one.done.value} is under way")
+    if all(one.done for one in courses):
         return
     with world.cluster() as cluster:
-        _refuse_unless_fit(world, cluster)
+        if not any(one.done for one in courses):  # else it is the beginning that was interrupted
+            _refuse_unless_fit(world, cluster)
         world.snapshot(cluster)
 
 

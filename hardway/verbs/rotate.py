@@ -124,25 +124,37 @@ def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json
         keys.rotate(world, keys.SECRETS, _step(until))
 
 
-@task(auto_shortflags=False, name="all", help={"refresh-tokens": "as for rotate.service-account-key", **PACE, **CUT_OFF, **TRAFFIC})
-def everything(
-    c: Context, refresh_tokens: bool = False, pace: str = "", cut_off: bool = False, with_traffic: bool = False, json: str = ""
+@task(
+    auto_shortflags=False,
+    name="all",
+    help={"refresh-tokens": "as for rotate.service-account-key", **STEPS, **PACE, **CUT_OFF, **TRAFFIC},
+)
+def everything(  # noqa: PLR0913, PLR0917 - one parameter an option
+    c: Context,
+    until: str = "",
+    refresh_tokens: bool = False,
+    pace: str = "",
+    cut_off: bool = False,
+    with_traffic: bool = False,
+    json: str = "",
 ) -> None:
-    """Replace every authority and key, one after the other."""
+    """Replace every authority and key, each step of all of them together.
+
+    A daemon restarts once for it, and what has to be waited for is waited for once.
+    """
     from hardway.rotate import authority as rotation
     from hardway.rotate import expired, keys
+    from hardway.rotate.steps import walk
 
-    session, fast = Session.open(c), _fast(pace)
+    session, fast, last = Session.open(c), _fast(pace), _step(until)
     with (
         session.console.step("rotate everything") as tell,
         _under_way(session, tell, "all", json, with_traffic=with_traffic, fast=fast, cut_off=cut_off) as world,
     ):
         new = expired.replace(world)
-        for one in world.declarations.wanted(world.inventory):
-            if one.authority not in new:
-                rotation.rotate(world, one.authority)
-        keys.rotate(world, keys.ACCOUNT, refresh=refresh_tokens)
-        keys.rotate(world, keys.SECRETS)
+        names = [one.authority for one in world.declarations.wanted(world.inventory) if one.authority not in new]
+        courses = [rotation.course(world, name) for name in names]
+        walk(world, "all", [*courses, keys.course(world, keys.ACCOUNT, refresh=refresh_tokens), keys.course(world, keys.SECRETS)], last)
 
 
 def _fast(pace: str) -> bool:

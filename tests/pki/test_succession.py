@@ -175,8 +175,11 @@ def test_a_key_is_known_before_it_is_used_and_forgotten_after(
     switched = credentials(declarations, inventory, state)
 
     assert succession.finish_key(state, name) == (old,)
-    assert succession.key_done(state, name) is None
+    assert succession.key_done(state, name) is Step.FINISH
     finished = credentials(declarations, inventory, state)
+    succession.forget_key(state, name)
+    assert succession.key_done(state, name) is None
+    assert [state.read(file) for file in state.glob(f"pki/{name}/retired-*")] == [b""]
     assert succession.prepare_key(name, inventory, state, later) not in {new, old.rpartition("-")[2].removesuffix(".pem")}
 
     if name == "encryption":
