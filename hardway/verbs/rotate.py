@@ -105,7 +105,9 @@ def service_account_key(
         session.console.step("rotate the ServiceAccount key") as tell,
         _under_way(session, tell, keys.ACCOUNT, json, with_traffic=with_traffic, cut_off=cut_off) as world,
     ):
-        keys.rotate(world, keys.ACCOUNT, _step(until), refresh=refresh_tokens)
+        last = _step(until)
+        _refuse_own_load(world, last, with_traffic=with_traffic)
+        keys.rotate(world, keys.ACCOUNT, last, refresh=refresh_tokens)
 
 
 @task(auto_shortflags=False, help={**STEPS, **TRAFFIC})
@@ -151,10 +153,21 @@ def everything(  # noqa: PLR0913, PLR0917 - one parameter an option
         session.console.step("rotate everything") as tell,
         _under_way(session, tell, "all", json, with_traffic=with_traffic, fast=fast, cut_off=cut_off) as world,
     ):
+        _refuse_own_load(world, last, with_traffic=with_traffic)
         new = expired.replace(world)
         names = [one.authority for one in world.declarations.wanted(world.inventory) if one.authority not in new]
         courses = [rotation.course(world, name) for name in names]
         walk(world, "all", [*courses, keys.course(world, keys.ACCOUNT, refresh=refresh_tokens), keys.course(world, keys.SECRETS)], last)
+
+
+def _refuse_own_load(world: World, last: succession.Step, *, with_traffic: bool) -> None:
+    """A load is a user of tokens as well: what it has begun with it uses for an hour, and the older key would be needed for so long."""
+    from hardway.pki.succession import Step, key_done
+    from hardway.rotate import keys
+
+    if with_traffic and last is Step.FINISH and key_done(world.state, keys.ACCOUNT) in {None, Step.PREPARE}:
+        what = "the load's own client goes on with its token for an hour, and the key that has signed it has to stay"
+        raise Mistake.at("--with-traffic", what, "add --until switch; the same without it goes on from there, with a load of its own")
 
 
 def _fast(pace: str) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,9 @@ import pytest
 
 from hardway import chronicle, people
 from hardway.components import etcd, kube_apiserver
-from hardway.pki import succession
+from hardway.pki import kept, succession
 from hardway.rotate.tokens import key
-from hardway.traffic import running
+from hardway.traffic import Beside, running
 from hardway.verbs.program.console import Console
 from hardway.verbs.program.session import Session
 from hardway.verbs.traffic import ours
@@ -28,6 +30,7 @@ from tests.lab.seen import not_seen
 
 pytestmark = pytest.mark.lab
 
+AUTHORITIES = ("kubernetes", "etcd", "front-proxy", "cluster-signing")
 STARTED = 'systemctl show --value -p ExecMainStartTimestampMonotonic "${1:-etcd.service}"'
 
 
@@ -56,13 +59,63 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     return seen
 
 
+def beside(cluster: LabCluster) -> AbstractContextManager[Beside]:
+    """Load for as long as the context lasts."""
+    return running(ours(Session.of(cluster.inventory, Console()), print), print)
+
+
 def names(cluster: LabCluster, authority: str) -> tuple[str, str]:
     """Who is trusted, and who signs."""
     trust = succession.trust(cluster.state, authority)
     return trust.bundle, trust.signer.name
 
 
-@pytest.mark.parametrize("authority", ["front-proxy", "cluster-signing"])
+def generations(cluster: LabCluster) -> set[str]:
+    """What signs, and what encrypts."""
+    signers = {succession.trust(cluster.state, authority).signer.common_name for authority in AUTHORITIES}
+    return signers | {kept.keys(cluster.state, key)[-1] for key in ("service-account", "encryption")}
+
+
+def killed_at(cluster: LabCluster, line: str, *words: str) -> None:
+    """A verb, killed as it says that."""
+    told = []
+    with cluster.start(*words) as process:
+        for one in process.stderr or ():
+            told.append(one)
+            if re.search(line, one):
+                process.kill()
+                break
+    assert process.returncode == -signal.SIGKILL, "".join(told)
+
+
+def test_fault_28_the_kit_is_killed_in_the_middle_of_a_rotation(cluster: LabCluster) -> None:
+    """Of every authority and every key: in each step, as some hosts have it, and between two. Nobody sees anything of it."""
+    before = generations(cluster)
+    prepared = ("rotate.all", "--pace", "fast", "--until", "switch")
+    finished = ("rotate.all", "--pace", "fast", "--refresh-tokens", "--cut-off")  # other tests have used tokens
+    with beside(cluster) as load:
+        killed_at(cluster, r"etcd: healthy", *prepared)
+        assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {succession.Step.PREPARE}
+        assert chronicle.read(cluster.state, chronicle.names(cluster.state)[0]).outcome == "interrupted"
+        killed_at(cluster, r"all: prepare: \d+ changes", *prepared)
+        killed_at(cluster, r"controller-\d: kube-apiserver: .* after ", *prepared)
+        assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {succession.Step.SWITCH}
+        assert cluster.inv(*prepared).returncode == 0
+        not_seen(load.finish().document)
+    cluster.read_again()
+    # What has begun with the older key goes on with its token for an hour: the load is another one.
+    with beside(cluster) as load:
+        killed_at(cluster, r"etcd: healthy", *finished)
+        assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {succession.Step.FINISH}
+        assert cluster.inv(*finished).returncode == 0
+        not_seen(load.finish().document)
+
+    assert not before & generations(cluster)
+    assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {None}
+    assert {succession.key_done(cluster.state, key) for key in ("service-account", "encryption")} == {None}
+
+
+@pytest.mark.parametrize("authority", ["front-proxy", pytest.param("cluster-signing", marks=pytest.mark.full)])
 def test_an_authority_that_nobody_has_to_restart_for_is_replaced(cluster: LabCluster, authority: str) -> None:
     before = names(cluster, authority)
 
@@ -78,24 +131,6 @@ def test_an_authority_that_nobody_has_to_restart_for_is_replaced(cluster: LabClu
     assert before[0].split("\n")[1] not in json.dumps(told)
 
 
-def test_fault_28_the_kit_is_killed_in_the_middle_of_a_rotation(cluster: LabCluster) -> None:
-    """Of etcd's authority, for which every member and every API server restarts."""
-    before = names(cluster, "etcd")[1]
-    with cluster.start("rotate.authority", "etcd") as process:
-        assert process.stderr
-        for line in process.stderr:
-            if "etcd: healthy" in line:
-                process.send_signal(signal.SIGKILL)
-                break
-    assert succession.done(cluster.state, "etcd") is succession.Step.PREPARE
-    assert chronicle.read(cluster.state, chronicle.names(cluster.state)[0]).outcome == "interrupted"
-
-    under_load(cluster, "rotate.authority", "etcd")
-
-    assert names(cluster, "etcd")[1] != before
-    assert names(cluster, "etcd")[0].count("BEGIN CERTIFICATE") == 1
-
-
 def killed(cluster: LabCluster, *words: str, after: int) -> bool:
     """Whether a verb was killed when it had said so many lines; else it has come to its end before."""
     with cluster.start(*words) as process:
@@ -108,22 +143,40 @@ def killed(cluster: LabCluster, *words: str, after: int) -> bool:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("authority", "step"), [("front-proxy", 1), ("cluster-signing", 1), ("etcd", 4), ("kubernetes", 8)])
+@pytest.mark.parametrize(
+    ("step", "parts"),
+    [
+        pytest.param(1, [("rotate.authority", "front-proxy")], id="front-proxy"),
+        pytest.param(1, [("rotate.authority", "cluster-signing")], id="cluster-signing"),
+        pytest.param(4, [("rotate.authority", "etcd")], id="etcd"),
+        pytest.param(8, [("rotate.authority", "kubernetes")], id="kubernetes"),
+        pytest.param(1, [("rotate.encryption-key",)], id="encryption"),
+        pytest.param(
+            4,
+            [
+                ("rotate.service-account-key", "--until", "switch"),
+                ("rotate.service-account-key", "--refresh-tokens", "--cut-off"),
+            ],
+            id="service-account",
+        ),
+    ],
+)
 def test_a_rotation_that_is_killed_again_and_again_comes_to_its_end_and_nobody_sees_it(
-    cluster: LabCluster, authority: str, step: int
+    cluster: LabCluster, step: int, parts: list[tuple[str, ...]]
 ) -> None:
     """After its first line, the next run after so many more, until one is quicker than its end."""
-    before = names(cluster, authority)[1]
-    with running(ours(Session.of(cluster.inventory, Console()), print), print) as load:
-        points = itertools.takewhile(lambda after: killed(cluster, "rotate.authority", authority, after=after), itertools.count(1, step))
-        kills = len(list(points))
-        seen = load.finish().document
-    cluster.read_again()
+    before = generations(cluster)
+    for words in parts:
+        with beside(cluster) as load:
+            points = itertools.takewhile(lambda after: killed(cluster, *words, after=after), itertools.count(1, step))  # noqa: B023 - at once
+            kills = len(list(points))
+            seen = load.finish().document
+        cluster.read_again()
 
-    assert kills > 3
-    not_seen(seen)
-    assert succession.done(cluster.state, authority) is None
-    assert names(cluster, authority)[1] != before
+        assert kills > 3
+        not_seen(seen)
+    assert len(before - generations(cluster)) == 1
+    assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {None}
 
 
 @pytest.mark.full

@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 from hardway import chronicle
 from hardway.chronicle import Diary
 from hardway.errors import Mistake
+from hardway.pki.succession import Step
 from hardway.state import State
 from hardway.traffic import Report
 from hardway.verbs import rotate, traffic
@@ -118,3 +119,15 @@ def test_a_record_that_cannot_be_kept_hides_nothing(rotated: Any, state: State) 
 
     with pytest.raises(Mistake, match="is ill"):
         rotated(load=False, error=Mistake.at("etcd", "is ill"))
+
+
+def test_a_load_that_would_need_the_older_key_for_an_hour_is_refused_at_once(state: State) -> None:
+    world, finish = cast("Any", SimpleNamespace(state=state)), Step.FINISH
+    state.write("pki/service-account/key-2026a.pem", b"key")
+
+    with pytest.raises(Mistake, match=r"goes on with its token for an hour.*; add --until switch"):
+        rotate._refuse_own_load(world, finish, with_traffic=True)
+    rotate._refuse_own_load(world, finish, with_traffic=False)
+    rotate._refuse_own_load(world, Step.SWITCH, with_traffic=True)
+    state.write("pki/service-account/key-2026b.pem", b"key")
+    rotate._refuse_own_load(world, finish, with_traffic=True)  # it begins with what the newer one signs
