@@ -9,6 +9,7 @@ from hardway import proof
 from hardway.components import ALL, kubelet
 from hardway.desired import Component, Pickup, Secret
 from hardway.errors import Finding, Mistake
+from hardway.inventory import Host
 from hardway.pki import kept, succession
 from hardway.pki.declared import Authority
 from hardway.pki.pair import leaf
@@ -24,6 +25,7 @@ from hardway.state import State
 
 NEVER = frozenset({"etcd", "kube-apiserver"})
 PEOPLES = "kubernetes"  # signs for people, and their kubeconfigs believe it
+YOUNGER = "younger"
 EFFECT = 60.0  # seconds until others do as they are told
 ERRAND = timedelta(minutes=30)  # what a probe's certificate is good for
 
@@ -125,8 +127,10 @@ def prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> N
             believed.everywhere(cluster, authority, _probe(world, authority, newest), world.tell)
         case Step.SWITCH:
             for component in clients(authority) if world.fast else ():
-                if component is not kubelet.COMPONENT:  # it is made to ask (proof.py), and a restart would end every `exec` on its node
-                    restart(cluster, component, component.hosts(world.inventory), world.tell)
+                older = tuple(host for host in component.hosts(world.inventory) if _is_older(cluster, authority, component, host))
+                # A kubelet is made to ask (proof.py), and a restart would end every `exec` on its node.
+                if older and component is not kubelet.COMPONENT:
+                    restart(cluster, component, older, world.tell)
             _prove_used(world, authority, cluster)
         case Step.FINISH:
             for old in succession.retired(world.state, authority.authority):
@@ -143,6 +147,13 @@ def clients(authority: Authority) -> tuple[Component, ...]:
     read_by = [one.read_by for one in authority.certificates.values() if one.path]
     readers = {reader for by in read_by for reader, pickup in by.items() if pickup is Pickup.POLL}
     return tuple(one for one in ALL if one.unit in readers and one.name not in NEVER)
+
+
+def _is_older(cluster: Cluster, authority: Authority, component: Component, host: Host) -> bool:
+    """Whether it has begun before its certificate came; else it has read it."""
+    paths = [one.path for one in authority.certificates.values() if one.path and one.read_by.get(component.unit) is Pickup.POLL]
+    ages = [cluster.run(host, "sh", "-c", believed.AGE, "sh", str(path), component.unit, YOUNGER).strip() for path in paths]
+    return any(age != YOUNGER for age in ages)
 
 
 def _prove_used(world: World, authority: Authority, cluster: Cluster) -> None:
