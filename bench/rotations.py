@@ -1,6 +1,6 @@
 """Rotates everything under load, and shows what was kept of it: `.venv/bin/python -m bench.rotations`, from the root, after `./inv up`.
 
-Half an hour. With the names of records in state/<cluster>/rotations/ it rotates nothing, and shows those.
+Three quarters of an hour. With the names of records in state/<cluster>/rotations/ it rotates nothing, and shows those.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ VERBS = (
     "rotate.service-account-key --until switch",
     "rotate.service-account-key --refresh-tokens",
     "rotate.encryption-key",
+    "rotate.all --pace fast --until switch",
+    "rotate.all --pace fast --refresh-tokens",
 )
 HEAD = ("what", "restarts", "seconds", "of that proving", "requests", "failures that clients saw", "raw", "longest gap, ms")
 

@@ -6,8 +6,8 @@ pki/<authority>/retired-<generation>.pem, .key   of one that is trusted no more;
 pki/<authority>/<certificate>@<host>.pem        certificate and key of a host; without @<host> the operator's
 pki/<key pair>/key-<generation>.pem             a private key; the newest signs
 pki/<key pair>/next-<generation>.pem            one that will sign, and verifies already
-pki/encryption/key-<generation>                 32 bytes in base64; the newest writes
-pki/encryption/next-<generation>                one that will write, and reads already
+pki/<key pair>/retired-<generation>.pem         one that is known no more; empty once that is seen to be so everywhere
+pki/encryption/key-, next-, retired-<generation>   the same, of 32 bytes in base64; the newest writes, all but the retired read
 """
 
 from __future__ import annotations
