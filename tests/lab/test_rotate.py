@@ -162,7 +162,7 @@ def killed(cluster: LabCluster, *words: str, after: int) -> bool:
         pytest.param(8, [("rotate.authority", "kubernetes")], id="kubernetes"),
         pytest.param(1, [("rotate.encryption-key",)], id="encryption"),
         pytest.param(
-            4,
+            2,
             [
                 ("rotate.service-account-key", "--until", "switch"),
                 ("rotate.service-account-key", "--refresh-tokens", "--cut-off"),
