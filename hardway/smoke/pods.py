@@ -13,7 +13,7 @@ from hardway.errors import Mistake
 from hardway.smoke import nodes
 from hardway.smoke.removal import IN_A_SPACE, LABEL, NODES, place
 from hardway.smoke.stage import unique
-from hardway.smoke.verdict import Failed, Journal, Skipped, require
+from hardway.smoke.verdict import Failed, Journal, Skipped, eventually, require
 
 Pod = Mapping[str, Any]  # as the API has it
 Ask = Callable[[Pod], str | None]  # None if the Pod is as it should be, else what it is
@@ -21,6 +21,7 @@ Ask = Callable[[Pod], str | None]  # None if the Pod is as it should be, else wh
 LIFE = 600  # seconds after which the kubelet ends a Pod, whoever has forgotten it
 GRACE = 1  # second between the request to end and the end; without any the API would forget a Pod whose containers still run
 WITHIN = 90.0  # seconds until a Pod has come about; on a busy machine each takes several
+WRITTEN = 10.0  # seconds until what a container has written is in its log
 NETEXEC = 8080  # the port at which agnhost's netexec listens if it is not told another one
 TOLD = 3  # events shown when one does not
 
@@ -152,6 +153,19 @@ def log(stage: Stage, name: str, container: str = "") -> str:
     """What a container has written; it may be left out where there is one."""
     answer = stage.api(f"{_path(stage, name)}/log" + (f"?container={container}" if container else ""))
     return require(answer, f"the log of the Pod {name}").body.decode(errors="replace")
+
+
+def says(stage: Stage, pod: Pod, expected: str, enough: Callable[[str], bool], *, container: str = "", within: float = WRITTEN) -> str:
+    """The log of a container once it is as it should be: the runtime may still be copying when the container has ended."""
+    name, said = pod["metadata"]["name"], ""
+
+    def so() -> str | None:
+        nonlocal said
+        said = log(stage, name, container)
+        return None if enough(said) else f"the log of {container or name} is {said[-300:]!r}"
+
+    eventually(stage, expected, so, within=within, look=look(stage, pod))
+    return said
 
 
 def execute(stage: Stage, name: str, *argv: str, container: str = "") -> str:

@@ -131,9 +131,8 @@ def _subject(stage: Stage) -> Subject:
 def _given(stage: Stage, one: Subject, pod: pods.Pod, *, starts: int) -> str:
     """Its log says that it was given what it should be; and how often it has begun, so that its volume has outlived its containers."""
     wanted = f"{pod['spec']['nodeName']} {one.plain} {one.hidden} {one.plain} {one.hidden} {starts}"
-    said = pods.log(stage, one.name).partition("\n")[0]
-    if said != wanted:
-        raise Failed(f"the log of {one.name} to begin with `{wanted}`: node, variables, files, starts", repr(said), pods.look(stage, pod))
+    expected = f"the log of {one.name} to begin with `{wanted}`: node, variables, files, starts"
+    pods.says(stage, pod, expected, lambda text: text.partition("\n")[0] == wanted)
     return (
         f"log of {one.name}: its node, the words of its ConfigMap and its Secret as variables and as files, starts {starts} in its emptyDir"
     )

@@ -86,11 +86,11 @@ def sidecar(stage: Stage) -> str:
     times = [of_beside.get("startedAt", ""), of_main["startedAt"], of_main["finishedAt"], of_beside.get("finishedAt", "")]
     if times != sorted(times) or not all(times):
         raise Failed(f"the sidecar of {name} to begin before its main container and end after it", ", ".join(times), look)
-    if (said := pods.log(stage, name, "sidecar").strip()) != f"shipped {word}":
-        raise Failed(f"the sidecar of {name} to ship {word}", repr(said), look)
+    shipped = f"shipped {word}"
+    pods.says(stage, pod, f"the sidecar of {name} to ship {word}", lambda text: text.strip() == shipped, container="sidecar")
     return (
         f"{name}, an initContainer with restartPolicy Always: began {times[0]}, main from {times[1]} to {times[2]}, ended {times[3]}\n"
-        f"log of its sidecar: {said}; the Pod has Succeeded, though the sidecar would run on"
+        f"log of its sidecar: {shipped}; the Pod has Succeeded, though the sidecar would run on"
     )
 
 
@@ -141,16 +141,9 @@ def _meet(stage: Stage, one: pods.Pod, other: pods.Pod) -> str:
 
 
 def _says(stage: Stage, name: str, container: str, expected: str, enough: Callable[[str], bool]) -> str:
-    """The log of a container, once it is as it should be."""
+    """The log of a container that runs, once it is as it should be."""
     (pod,) = pods.ready(stage, name)
-    said: list[str] = []
-
-    def so() -> str | None:
-        said.append(pods.log(stage, name, container))
-        return None if enough(said[-1]) else f"the log of {container} is {said[-1][-300:]!r}"
-
-    eventually(stage, f"{name}: {expected}", so, within=WITHIN, look=pods.look(stage, pod))
-    return said[-1]
+    return pods.says(stage, pod, f"{name}: {expected}", enough, container=container, within=WITHIN)
 
 
 def _documents(text: str) -> list[Any]:

@@ -56,6 +56,28 @@ def test_a_runtime_that_is_well_passes_and_leaves_nothing() -> None:
     assert not [path for path in node.objects if "/pods/" in path]
 
 
+def test_what_a_container_has_written_may_come_after_its_end() -> None:
+    """The runtime copies it into the log, and is seen to be at it still."""
+    node = runtime()
+    play, asked = node.play, []
+
+    def late(pod: Pod) -> None:
+        play(pod)
+        path = f"/api/v1/namespaces/smoke/pods/{pod['metadata']['name']}/log"
+        written = node.answers[path]
+
+        def log(_: str) -> Any:
+            asked.append(path)
+            return written if len(asked) > 1 else ""
+
+        node.answers[path] = log
+
+    node.play = late
+
+    assert "wrote " in containerd.runs(node.stage)
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -65,7 +87,7 @@ def test_a_runtime_that_is_well_passes_and_leaves_nothing() -> None:
         (lambda: runtime(code=0), "to end with 7; got 0, and CONTAINER_EXITED with 7 by crictl"),
         (lambda: runtime(shown={"exitCode": 0}), "to end with 7; got 7, and CONTAINER_EXITED with 0 by crictl"),
         (lambda: runtime(shown={"state": "CONTAINER_UNKNOWN"}), "to end with 7; got 7, and CONTAINER_UNKNOWN"),
-        (lambda: runtime(log="other"), "to have written "),
+        (lambda: runtime(log="other"), "; got after 10 s: the log of hardway-smoke-ends-"),
         (
             lambda: runtime(left="process /proc/7/cgroup\naddress x"),
             "to be left on worker-1; got after 60 s: process /proc/7/cgroup, address x",

@@ -112,8 +112,8 @@ def test_a_kubelet_that_does_all_of_it_passes_with_each_as_evidence(port: int) -
 @pytest.mark.parametrize(
     ("sabotage", "reason"),
     [
-        ({"spoil": lambda log: log.replace("worker-1", "worker-2")}, "node, variables, files, starts; got 'worker-2 "),
-        ({"spoil": lambda log: log.rsplit(" ", 2)[0]}, "node, variables, files, starts; got 'worker-1 "),
+        ({"spoil": lambda log: log.replace("worker-1", "worker-2")}, "node, variables, files, starts; got after 10 s: the log of "),
+        ({"spoil": lambda log: log.rsplit(" ", 2)[0]}, "node, variables, files, starts; got after 10 s: the log of "),
         ({"exec_says": "other"}, "to say "),
         ({"oom": ended()}, "to be OOMKilled; got exit code 0, Completed"),
         ({"oom": ended(137, "Error")}, "to be OOMKilled; got exit code 137, Error"),

@@ -99,7 +99,7 @@ def test_a_sidecar_that_works_and_does_not_hold_up_the_end_passes() -> None:
         (beside(sidecar=ended(began=3, ends=4)), "to begin before its main container and end after it; got 2026-11-25T03:00:03Z"),
         (beside(sidecar=ended(began=1, ends=2)), "to begin before its main container and end after it"),
         (beside(sidecar={"running": {}}), "to begin before its main container and end after it"),
-        (beside(ships="nothing"), "; got 'nothing'"),
+        (beside(ships="nothing"), "; got after 10 s: the log of sidecar is 'nothing"),
     ],
 )
 def test_a_sidecar_that_does_not_fails(node: FakeNode, reason: str) -> None:
