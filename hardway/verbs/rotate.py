@@ -66,14 +66,13 @@ def authority(  # noqa: PLR0913, PLR0917 - one parameter an option
     from hardway.rotate import authority as rotation
     from hardway.rotate import expired
 
-    session, fast = Session.open(c), _fast(pace)
+    session, fast, last = Session.open(c), _fast(pace), _step(until)
     if back and until:
         raise Mistake.at("rotate.authority", "--back goes all the way", "leave --until away")
     with (
         session.console.step(f"rotate {name}") as tell,
         _under_way(session, tell, name, json, with_traffic=with_traffic, fast=fast, cut_off=cut_off) as world,
     ):
-        last = _step(until)
         rotation.named(world, name)
         if back:
             rotation.back(world, name)
@@ -100,13 +99,12 @@ def service_account_key(
     """
     from hardway.rotate import keys
 
-    session = Session.open(c)
+    session, last = Session.open(c), _step(until)
+    _refuse_own_load(session, last, with_traffic=with_traffic)
     with (
         session.console.step("rotate the ServiceAccount key") as tell,
         _under_way(session, tell, keys.ACCOUNT, json, with_traffic=with_traffic, cut_off=cut_off) as world,
     ):
-        last = _step(until)
-        _refuse_own_load(world, last, with_traffic=with_traffic)
         keys.rotate(world, keys.ACCOUNT, last, refresh=refresh_tokens)
 
 
@@ -118,12 +116,12 @@ def encryption_key(c: Context, until: str = "", with_traffic: bool = False, json
     """
     from hardway.rotate import keys
 
-    session = Session.open(c)
+    session, last = Session.open(c), _step(until)
     with (
         session.console.step("rotate the encryption key") as tell,
         _under_way(session, tell, keys.SECRETS, json, with_traffic=with_traffic) as world,
     ):
-        keys.rotate(world, keys.SECRETS, _step(until))
+        keys.rotate(world, keys.SECRETS, last)
 
 
 @task(
@@ -149,23 +147,24 @@ def everything(  # noqa: PLR0913, PLR0917 - one parameter an option
     from hardway.rotate.steps import walk
 
     session, fast, last = Session.open(c), _fast(pace), _step(until)
+    _refuse_own_load(session, last, with_traffic=with_traffic)
     with (
         session.console.step("rotate everything") as tell,
         _under_way(session, tell, "all", json, with_traffic=with_traffic, fast=fast, cut_off=cut_off) as world,
     ):
-        _refuse_own_load(world, last, with_traffic=with_traffic)
         new = expired.replace(world)
         names = [one.authority for one in world.declarations.wanted(world.inventory) if one.authority not in new]
         courses = [rotation.course(world, name) for name in names]
         walk(world, "all", [*courses, keys.course(world, keys.ACCOUNT, refresh=refresh_tokens), keys.course(world, keys.SECRETS)], last)
 
 
-def _refuse_own_load(world: World, last: succession.Step, *, with_traffic: bool) -> None:
+def _refuse_own_load(session: Session, last: succession.Step, *, with_traffic: bool) -> None:
     """A load is a user of tokens as well: what it has begun with it uses for an hour, and the older key would be needed for so long."""
     from hardway.pki.succession import Step, key_done
     from hardway.rotate import keys
+    from hardway.state import State
 
-    if with_traffic and last is Step.FINISH and key_done(world.state, keys.ACCOUNT) in {None, Step.PREPARE}:
+    if with_traffic and last is Step.FINISH and key_done(State(session.state), keys.ACCOUNT) in {None, Step.PREPARE}:
         what = "the load's own client goes on with its token for an hour, and the key that has signed it has to stay"
         raise Mistake.at("--with-traffic", what, "add --until switch; the same without it goes on from there, with a load of its own")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,10 +14,10 @@ from invoke.exceptions import Exit
 from hardway import chronicle
 from hardway.chronicle import Diary
 from hardway.errors import Mistake
-from hardway.pki.succession import Step
 from hardway.state import State
 from hardway.traffic import Report
 from hardway.verbs import rotate, traffic
+from hardway.verbs.program.session import Session
 from tests.test_chronicle import DOCUMENT
 
 
@@ -121,13 +121,28 @@ def test_a_record_that_cannot_be_kept_hides_nothing(rotated: Any, state: State) 
         rotated(load=False, error=Mistake.at("etcd", "is ill"))
 
 
-def test_a_load_that_would_need_the_older_key_for_an_hour_is_refused_at_once(state: State) -> None:
-    world, finish = cast("Any", SimpleNamespace(state=state)), Step.FINISH
+def test_a_load_that_would_need_the_older_key_for_an_hour_is_refused_before_it_is_made(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BegunError(Exception):
+        """What it stands on is made, and a load if one is wanted."""
+
+    def begun(*_: object, **__: object) -> None:
+        raise BegunError
+
+    session = SimpleNamespace(state=state.root, console=SimpleNamespace(step=lambda _: nullcontext()))
+    monkeypatch.setattr(Session, "open", lambda _: session)
+    monkeypatch.setattr(rotate, "_under_way", begun)
+    refused = r"goes on with its token for an hour.*; add --until switch"
     state.write("pki/service-account/key-2026a.pem", b"key")
 
-    with pytest.raises(Mistake, match=r"goes on with its token for an hour.*; add --until switch"):
-        rotate._refuse_own_load(world, finish, with_traffic=True)
-    rotate._refuse_own_load(world, finish, with_traffic=False)
-    rotate._refuse_own_load(world, Step.SWITCH, with_traffic=True)
+    for verb in (rotate.service_account_key, rotate.everything):
+        with pytest.raises(Mistake, match=refused):
+            verb.body(None, with_traffic=True)
+        for words in ({"with_traffic": False}, {"with_traffic": True, "until": "switch"}):
+            with pytest.raises(BegunError):
+                verb.body(None, **words)
     state.write("pki/service-account/key-2026b.pem", b"key")
-    rotate._refuse_own_load(world, finish, with_traffic=True)  # it begins with what the newer one signs
+    for verb in (rotate.service_account_key, rotate.everything):
+        with pytest.raises(BegunError):  # it begins with what the newer one signs
+            verb.body(None, with_traffic=True)
