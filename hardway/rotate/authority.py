@@ -17,10 +17,11 @@ from hardway.pki.request import Request
 from hardway.pki.succession import Step
 from hardway.pki.trust import Generation
 from hardway.remote.cluster import Cluster
+from hardway.remote.fanout import each
 from hardway.restart import restart
 from hardway.rotate import believed, needed, signing, used
 from hardway.rotate.doors import shown_by
-from hardway.rotate.steps import Course, World, bring, walk
+from hardway.rotate.steps import AT_ONCE, Course, World, bring, walk
 from hardway.state import State
 
 NEVER = frozenset({"etcd", "kube-apiserver"})
@@ -127,9 +128,10 @@ def prove(world: World, authority: Authority, cluster: Cluster, step: Step) -> N
             believed.everywhere(cluster, authority, _probe(world, authority, newest), world.tell)
         case Step.SWITCH:
             for component in clients(authority) if world.fast else ():
-                older = tuple(host for host in component.hosts(world.inventory) if _is_older(cluster, authority, component, host))
-                # A kubelet is made to ask (proof.py), and a restart would end every `exec` on its node.
-                if older and component is not kubelet.COMPONENT:
+                if component is kubelet.COMPONENT:  # it is made to ask (proof.py), and a restart would end every `exec` on its node
+                    continue
+                answers = each(component.hosts(world.inventory), partial(_is_older, cluster, authority, component), AT_ONCE)
+                if older := tuple(host for host, is_older in answers.items() if is_older):
                     restart(cluster, component, older, world.tell)
             _prove_used(world, authority, cluster)
         case Step.FINISH:
