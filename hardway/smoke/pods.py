@@ -155,7 +155,16 @@ def log(stage: Stage, name: str, container: str = "") -> str:
     return require(answer, f"the log of the Pod {name}").body.decode(errors="replace")
 
 
-def says(stage: Stage, pod: Pod, expected: str, enough: Callable[[str], bool], *, container: str = "", within: float = WRITTEN) -> str:
+def says(  # noqa: PLR0913 - what is read, what it has to be, and where to look if it is not
+    stage: Stage,
+    pod: Pod,
+    expected: str,
+    enough: Callable[[str], bool],
+    *,
+    container: str = "",
+    within: float = WRITTEN,
+    journal: Journal | None = None,
+) -> str:
     """The log of a container once it is as it should be: the runtime may still be copying when the container has ended."""
     name, said = pod["metadata"]["name"], ""
 
@@ -164,7 +173,7 @@ def says(stage: Stage, pod: Pod, expected: str, enough: Callable[[str], bool], *
         said = log(stage, name, container)
         return None if enough(said) else f"the log of {container or name} is {said[-300:]!r}"
 
-    eventually(stage, expected, so, within=within, look=look(stage, pod))
+    eventually(stage, expected, so, within=within, look=journal or look(stage, pod))
     return said
 
 

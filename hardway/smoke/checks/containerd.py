@@ -69,7 +69,7 @@ def _ended(stage: Stage, host: Host, pod: pods.Pod, word: str) -> str:
         raise Failed(
             f"the container of {name} to end with {CODE}", f"{code}, and {shown['state']} with {shown['exitCode']} by crictl", look
         )
-    pods.says(stage, pod, f"the container of {name} to have written {word}", lambda text: text.strip() == word)
+    pods.says(stage, pod, f"the container of {name} to have written {word}", lambda text: text.strip() == word, journal=look)
     return (
         f"{name} on {host.name} of {shown['image']['image']}: wrote {word}; crictl inspect {identifier}: {shown['state']}, exitCode {CODE}"
     )
