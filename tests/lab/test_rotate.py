@@ -8,7 +8,6 @@ import json
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,10 @@ from hardway import chronicle, people
 from hardway.components import etcd, kube_apiserver
 from hardway.pki import kept, succession
 from hardway.rotate.tokens import key
-from hardway.traffic import Beside, running
-from hardway.verbs.program.console import Console
-from hardway.verbs.program.session import Session
-from hardway.verbs.traffic import ours
 from hardway.waiting import answer
 from tests.lab.conftest import LabCluster
 from tests.lab.sabotage import passes, shell, until
-from tests.lab.seen import not_seen
+from tests.lab.seen import loaded, not_seen
 
 pytestmark = pytest.mark.lab
 
@@ -59,11 +54,6 @@ def under_load(cluster: LabCluster, *words: str) -> dict[str, Any]:
     return seen
 
 
-def beside(cluster: LabCluster) -> AbstractContextManager[Beside]:
-    """Load for as long as the context lasts."""
-    return running(ours(Session.of(cluster.inventory, Console()), print), print)
-
-
 def names(cluster: LabCluster, authority: str) -> tuple[str, str]:
     """Who is trusted, and who signs."""
     trust = succession.trust(cluster.state, authority)
@@ -74,6 +64,11 @@ def generations(cluster: LabCluster) -> set[str]:
     """What signs, and what encrypts."""
     signers = {succession.trust(cluster.state, authority).signer.common_name for authority in AUTHORITIES}
     return signers | {kept.keys(cluster.state, key)[-1] for key in ("service-account", "encryption")}
+
+
+def taken(cluster: LabCluster) -> set[succession.Step | None]:
+    """Which steps the authorities have taken last."""
+    return {succession.done(cluster.state, authority) for authority in AUTHORITIES}
 
 
 def killed_at(cluster: LabCluster, line: str, *words: str) -> str:
@@ -96,28 +91,28 @@ def test_fault_28_the_kit_is_killed_in_the_middle_of_a_rotation(cluster: LabClus
     assert told_to_extensions(cluster, bundles["front-proxy"])
     prepared = ("rotate.all", "--pace", "fast", "--until", "switch")
     finished = ("rotate.all", "--pace", "fast", "--refresh-tokens", "--cut-off")  # other tests have used tokens
-    with beside(cluster) as load:
+    with loaded(cluster) as load:
         killed_at(cluster, r"etcd: healthy", *prepared)
-        assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {succession.Step.PREPARE}
+        assert taken(cluster) == {succession.Step.PREPARE}
         assert chronicle.read(cluster.state, chronicle.names(cluster.state)[0]).outcome == "interrupted"
         killed_at(cluster, r"all: prepare: \d+ changes", *prepared)
         killed_at(cluster, r"controller-\d: kube-apiserver: .* after ", *prepared)
-        assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {succession.Step.SWITCH}
+        assert taken(cluster) == {succession.Step.SWITCH}
         assert cluster.inv(*prepared).returncode == 0
         not_seen(load.finish().document)
     cluster.read_again()
     # What has begun with the older key goes on with its token for an hour: the load is another one.
-    with beside(cluster) as load:
+    with loaded(cluster) as load:
         said = killed_at(cluster, r"etcd: healthy", *finished)
         assert "it was asked for" not in said  # whoever has begun with a certificate of the new one is left alone
-        assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {succession.Step.FINISH}
+        assert taken(cluster) == {succession.Step.FINISH}
         assert cluster.inv(*finished).returncode == 0
         not_seen(load.finish().document)
     cluster.read_again()
 
     assert not before & generations(cluster)
     assert [authority for authority, bundle in bundles.items() if told_to_extensions(cluster, bundle)] == []
-    assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {None}
+    assert taken(cluster) == {None}
     assert {succession.key_done(cluster.state, key) for key in ("service-account", "encryption")} == {None}
 
 
@@ -177,7 +172,7 @@ def test_a_rotation_that_is_killed_again_and_again_comes_to_its_end_and_nobody_s
     """After its first line, the next run after so many more, until one is quicker than its end."""
     before = generations(cluster)
     for words in parts:
-        with beside(cluster) as load:
+        with loaded(cluster) as load:
             points = itertools.takewhile(lambda after: killed(cluster, *words, after=after), itertools.count(1, step))  # noqa: B023 - at once
             kills = len(list(points))
             seen = load.finish().document
@@ -186,7 +181,7 @@ def test_a_rotation_that_is_killed_again_and_again_comes_to_its_end_and_nobody_s
         assert kills > 3
         not_seen(seen)
     assert len(before - generations(cluster)) == 1
-    assert {succession.done(cluster.state, authority) for authority in AUTHORITIES} == {None}
+    assert taken(cluster) == {None}
 
 
 @pytest.mark.full
